@@ -1,0 +1,189 @@
+// Package testenv is what scalehook's tests use to touch the machine they run
+// on: it states what a test needs, starts daemons and stops them again, and
+// waits for conditions.
+//
+// A test that lacks a program or a right is skipped, and the skip is counted;
+// in continuous integration it fails instead, because there a test that did
+// not run must not look like one that passed. Nothing in here belongs in the
+// product: only _test.go files and the end-to-end programs import it.
+package testenv
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Requirement reports why the machine cannot run a test, or nil. It is called
+// once by Need, must not block and must leave nothing behind.
+type Requirement func() error
+
+// Need skips the test, with all the reasons, unless every requirement holds.
+//
+// When the environment variable CI is not empty, or SCALEHOOK_NO_SKIP is 1, it
+// fails the test instead. A skip is appended, one line each, to the file that
+// SCALEHOOK_SKIPS names; `make test` prints and counts those lines.
+func Need(t testing.TB, requirements ...Requirement) {
+	t.Helper()
+	var problems []string
+	for _, missing := range requirements {
+		if err := missing(); err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
+	if len(problems) == 0 {
+		return
+	}
+	reason := strings.Join(problems, "; ")
+	if Strict() {
+		t.Fatalf("cannot run here, and nothing may be skipped: %s", reason)
+		return
+	}
+	if err := countSkip(t.Name(), reason); err != nil {
+		t.Fatalf("count a skipped test: %v", err)
+		return
+	}
+	t.Skipf("skipped: %s", reason)
+}
+
+// Strict reports whether a test that cannot run has to fail: CI is set to
+// anything, or SCALEHOOK_NO_SKIP to 1.
+func Strict() bool {
+	return os.Getenv("CI") != "" || os.Getenv("SCALEHOOK_NO_SKIP") == "1"
+}
+
+// countSkip appends to the file of skips. One short write in append mode keeps
+// the lines of test binaries that run side by side apart.
+func countSkip(test, reason string) (err error) {
+	path := os.Getenv("SCALEHOOK_SKIPS")
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	binary := strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
+	_, err = file.WriteString(fmt.Sprintf("%s %s: %s\n", binary, test, strings.ReplaceAll(reason, "\n", " ")))
+	return err
+}
+
+// Root holds when the test runs as root.
+func Root() error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root")
+	}
+	return nil
+}
+
+// Program holds when the named program can be found, see Path.
+func Program(name string) Requirement {
+	return func() error {
+		_, err := find(name)
+		return err
+	}
+}
+
+// File holds when the path exists; why says what it is needed for, or where to
+// get it from.
+func File(path, why string) Requirement {
+	return func() error {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("needs %s (%s)", path, why)
+		}
+		return nil
+	}
+}
+
+// Path returns the absolute path of a program, which is searched for in PATH
+// and in the sbin folders that a plain user's PATH lacks on Debian. It ends the
+// test when there is none: call Need first.
+func Path(t testing.TB, program string) string {
+	t.Helper()
+	path, err := find(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func find(program string) (string, error) {
+	if path, err := exec.LookPath(program); err == nil {
+		return filepath.Abs(path)
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		path := filepath.Join(dir, program)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("needs the program %s", program)
+}
+
+// FreePort returns a TCP port of the loopback address that nothing listened on
+// a moment ago. Somebody else may take it first, so prefer port 0 where the
+// daemon under test can report what it got.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("look for a free port: %v", err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	if err := listener.Close(); err != nil {
+		t.Fatalf("give back port %d: %v", port, err)
+	}
+	return port
+}
+
+// FreeAddress is FreePort as "127.0.0.1:port".
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+}
+
+// Eventually polls until the check returns nil, and ends the test with the last
+// error when that takes longer than the deadline. desc completes "waiting for".
+// The check runs at least once, in the caller's goroutine, and must bound its
+// own waits.
+func Eventually(t testing.TB, deadline time.Duration, desc string, check func() error) {
+	t.Helper()
+	if err := poll(deadline, check, nil); err != nil {
+		t.Fatalf("waiting for %s, %v: %v", desc, deadline, err)
+	}
+}
+
+// errStopped is what poll reports when its stop channel closed.
+var errStopped = errors.New("stopped")
+
+// poll calls check until it succeeds, the deadline passes or stop closes. The
+// pause grows, so that quick conditions are seen at once and slow ones cost little.
+func poll(deadline time.Duration, check func() error, stop <-chan struct{}) error {
+	const longest = 200 * time.Millisecond
+	end := time.Now().Add(deadline)
+	pause := 5 * time.Millisecond
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		if !time.Now().Add(pause).Before(end) {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-stop:
+			timer.Stop()
+			return errStopped
+		case <-timer.C:
+		}
+		pause = min(pause*2, longest)
+	}
+}
