@@ -1,0 +1,112 @@
+package scaling
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Power is whether a VM runs.
+type Power string
+
+// The power states of a VM. Only running VMs serve; only stopped and crashed ones
+// are known to burn nothing.
+const (
+	PowerUnknown Power = "unknown"
+	PowerRunning Power = "running"
+	PowerPaused  Power = "paused"
+	PowerStopped Power = "stopped"
+	PowerCrashed Power = "crashed"
+)
+
+// VM is a virtual machine as a provider finds it.
+type VM struct {
+	// ID and Group come from a valid mark; both are empty for a VM without one.
+	ID, Group string
+	Name      string
+	UUID      string // the VM's own
+	Power     Power
+	Addresses []netip.Addr // those usable by a balancer, best first; empty until known
+	Adopted   bool         // by the mark
+	CreatedAt time.Time    // by the mark, else zero
+}
+
+// LaunchSpec asks for one VM. The template (image, memory, network …) is the
+// provider's own configuration for that group.
+type LaunchSpec struct {
+	ID     string // the instance id, a UUID; identity and the names of everything made come from it
+	Group  string
+	Name   string
+	Number int
+}
+
+// Ref names a VM that a provider was asked to make or found. ID is always set;
+// UUID as soon as it is known; Name helps messages and half-made VMs.
+type Ref struct {
+	ID, Group, Name, UUID string
+	Adopted               bool
+}
+
+// Ref returns what names the instance's VM at its provider.
+func (i Instance) Ref() Ref {
+	return Ref{ID: i.ID, Group: i.Group, Name: i.Name, UUID: i.UUID, Adopted: i.Adopted}
+}
+
+// Provider creates and deletes VMs at one place (a libvirt host, a cloud). Every
+// method may block until ctx ends and not longer: a call that cannot be cancelled
+// is abandoned with an error of class Unknown, and until it returned or its
+// connection closed the provider answers further calls with Temporary. Methods are
+// safe for concurrent use. A provider never retries and never undoes.
+type Provider interface {
+	// Create makes the VM exist, marked as ours, and run; it returns without
+	// waiting for its boot. It can be run again after any interruption: what is
+	// there of spec.ID is taken over, never doubled and never overwritten.
+	// Errors: Quota (no memory, disk, address), Conflict (the name or a file
+	// belongs to somebody else), Permanent (image missing, template refused),
+	// Temporary, Unknown.
+	Create(ctx context.Context, spec LaunchSpec) (VM, error)
+	// Get returns the VM with a valid mark for ref.ID (NotFound if there is none).
+	Get(ctx context.Context, ref Ref) (VM, error)
+	// List returns every VM with a valid mark of this owner, of all groups. A
+	// partial listing is an error, never a short list.
+	List(ctx context.Context) ([]VM, error)
+	// Delete powers the VM off if it runs and removes it with everything that was
+	// made for ref.ID and nothing else: volumes, seed, NVRAM, also where the VM
+	// itself was never defined. Nothing left to delete is success. For an adopted
+	// VM it deletes its definition and disks, which the engine asks for only with
+	// OnRemoveDelete. A VM without a valid mark for ref.ID is a Conflict.
+	Delete(ctx context.Context, ref Ref) error
+}
+
+// Shutdowner is a Provider that can ask a guest to stop. Without it the engine
+// deletes at once.
+type Shutdowner interface {
+	// Shutdown asks the guest to stop, or cuts its power if force is set, and
+	// returns without waiting; Get tells when it stopped. A stopped VM is success.
+	Shutdown(ctx context.Context, ref Ref, force bool) error
+}
+
+// Adopter is a Provider that can take an existing VM into a group.
+type Adopter interface {
+	// Adopt marks the VM called spec.Name as instance spec.ID of spec.Group. Run
+	// again with the same ID it changes nothing. NotFound if there is no such VM;
+	// Conflict if it carries another instance's valid mark or cannot be told apart.
+	Adopt(ctx context.Context, spec LaunchSpec) (VM, error)
+	// Release takes our mark off and leaves the VM as it is. No VM or no mark is
+	// success.
+	Release(ctx context.Context, ref Ref) error
+}
+
+// Snapshotter is a Provider that can keep a copy of a VM's disks.
+type Snapshotter interface {
+	// Snapshot makes a snapshot called name; one of that name that is there
+	// already is success.
+	Snapshot(ctx context.Context, ref Ref, name string) error
+}
+
+// Addresser is a Provider that owns a public address per group.
+type Addresser interface {
+	// MoveAddress makes the group's public address lead to the VM of ref; it leads
+	// there already is success.
+	MoveAddress(ctx context.Context, ref Ref) error
+}
