@@ -1,0 +1,116 @@
+package scaling
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// NotifyResult is what became of one alert of a webhook's payload. All of them
+// are answered 200: the sender would only repeat anything else.
+type NotifyResult string
+
+// The results of a notification.
+const (
+	NotifyAccepted     NotifyResult = "accepted"      // a lease was begun
+	NotifyRenewed      NotifyResult = "renewed"       // a lease that stood was renewed
+	NotifyResolved     NotifyResult = "resolved"      // a lease was ended
+	NotifyDuplicate    NotifyResult = "duplicate"     // nothing changed
+	NotifyUnknownGroup NotifyResult = "unknown_group" // no such group in the configuration
+	NotifyNotAllowed   NotifyResult = "not_allowed"   // the sender's token does not cover the group
+	NotifyNoSignal     NotifyResult = "no_signal"     // no or an unknown scalehook_signal or scaling_group label
+	NotifyPaused       NotifyResult = "paused"        // kept, but the group is paused
+	NotifyNotConfirmed NotifyResult = "not_confirmed" // Alertmanager does not know this alert; not kept
+)
+
+// NotifyResults lists all results.
+func NotifyResults() []NotifyResult {
+	return []NotifyResult{
+		NotifyAccepted, NotifyRenewed, NotifyResolved, NotifyDuplicate, NotifyUnknownGroup,
+		NotifyNotAllowed, NotifyNoSignal, NotifyPaused, NotifyNotConfirmed,
+	}
+}
+
+// Intake takes notifications. The engine is one.
+type Intake interface {
+	// Notify makes the notifications durable and wakes their groups; it touches no
+	// VM. One result per notification, in order. An error means that not all of
+	// them could be stored and the sender should try again.
+	Notify(ctx context.Context, ns []Notification) ([]NotifyResult, error)
+}
+
+// Errors of an Operator. Test with errors.Is.
+var (
+	ErrUnknownGroup    = errors.New("no such group")
+	ErrUnknownInstance = errors.New("no such instance")
+	// ErrRefused wraps the reason why an order cannot be followed (bounds,
+	// protection, mode).
+	ErrRefused = errors.New("refused")
+	// ErrKeyReused says that an Idempotency-Key came before with another request.
+	ErrKeyReused = errors.New("idempotency key was used for another request")
+)
+
+// OrderResult is the answer to an order.
+type OrderResult struct {
+	ID string `json:"id"`
+	// Replayed says that the same request came before with the same key.
+	Replayed bool `json:"replayed"`
+	// Message is what will be done, for people.
+	Message string `json:"message"`
+}
+
+// Operator takes what people order. The engine is one.
+type Operator interface {
+	// Order makes an order durable and wakes the group. Bounds are checked before
+	// it is taken (ErrRefused) and again when it is followed. ID and At are filled
+	// in by the callee.
+	Order(ctx context.Context, group string, o Order) (OrderResult, error)
+	// Pause keeps automatic steps from beginning; a later one replaces it.
+	Pause(ctx context.Context, group string, p Pause) error
+	// Resume ends a pause and a hold. Not being paused is success.
+	Resume(ctx context.Context, group string) error
+	// Protect sets or takes off an instance's protection against scale-in.
+	Protect(ctx context.Context, group, instance string, on bool) error
+}
+
+// InstanceView is an instance as shown to people and metrics.
+type InstanceView struct {
+	Instance
+
+	Primary bool     `json:"primary"`
+	Warm    bool     `json:"warm"`
+	Power   Power    `json:"power"`
+	Reading *Reading `json:"reading,omitempty"` // nil: none
+	// Member is how the balancer last had it; nil: not in the pool or not known.
+	Member *MemberStatus `json:"member,omitempty"`
+}
+
+// GroupView is a group as shown to people and metrics: configuration, durable
+// state and what was last observed, of one moment.
+type GroupView struct {
+	Group      Group
+	State      State
+	Instances  []InstanceView
+	Conditions []Condition // high, then low
+	Evidence   []Evidence  // the last look-up's, of this group
+	Statuses   []Status
+	Verdict    Verdict // the newest
+	// Problems are what stands in the way at present: an unreachable provider, a
+	// balancer's error, a look-up that fails.
+	Problems []string
+	// ProviderSeen and PoolSeen are when the provider was last listed and the pool
+	// last observed; zero: not since the start.
+	ProviderSeen, PoolSeen time.Time
+}
+
+// Viewer shows groups and what happened. The engine is one.
+type Viewer interface {
+	// Groups returns every configured group, by name.
+	Groups(ctx context.Context) ([]GroupView, error)
+	// Group returns one (ErrUnknownGroup).
+	Group(ctx context.Context, name string) (GroupView, error)
+	// Activities returns the newest first; see Store.Activities.
+	Activities(ctx context.Context, group, before string, limit int) ([]Activity, error)
+	// Verdicts returns the group's kept verdicts, newest first (ErrUnknownGroup).
+	Verdicts(ctx context.Context, group string) ([]Verdict, error)
+}
