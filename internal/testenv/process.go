@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -140,7 +141,7 @@ func (p *Process) signalGroup(signal syscall.Signal) { _ = syscall.Kill(-p.PID()
 // address accepts connections.
 func Listening(address string) func() error {
 	return func() error {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", address)
 		if err != nil {
 			return err
 		}

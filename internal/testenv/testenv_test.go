@@ -35,8 +35,10 @@ func (r *recorder) Fatalf(f string, a ...any) { r.ended = "fail: " + fmt.Sprintf
 func TestNeed(t *testing.T) {
 	missing := func() error { return errors.New("needs a thing") }
 	present := func() error { return nil }
+	noRoot := func() error { return fmt.Errorf("%w", testenv.ErrNeedsRoot) }
 	tests := map[string]struct {
 		ci, noSkip   string
+		rootLater    string
 		requirements []testenv.Requirement
 		want         string
 		wantCounted  string
@@ -55,12 +57,21 @@ func TestNeed(t *testing.T) {
 			noSkip: "1", requirements: []testenv.Requirement{testenv.File("/no/such/file", "the image")},
 			want: "fail: cannot run here, and nothing may be skipped: needs /no/such/file (the image)",
 		},
+		"leaves what needs root to the run as root, uncounted": {
+			ci: "true", rootLater: "1", requirements: []testenv.Requirement{missing, noRoot},
+			want: "skip: left for the run as root: needs a thing; needs root",
+		},
+		"fails for another reason than root": {
+			ci: "true", rootLater: "1", requirements: []testenv.Requirement{missing},
+			want: "fail: cannot run here, and nothing may be skipped: needs a thing",
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			skips := filepath.Join(t.TempDir(), "skips")
 			t.Setenv("CI", test.ci)
 			t.Setenv("SCALEHOOK_NO_SKIP", test.noSkip)
+			t.Setenv("SCALEHOOK_ROOT_LATER", test.rootLater)
 			t.Setenv("SCALEHOOK_SKIPS", skips)
 			r := &recorder{TB: t}
 			testenv.Need(r, test.requirements...)
