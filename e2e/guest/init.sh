@@ -1,0 +1,40 @@
+#!/bin/sh
+# Process 1 of the demo guest: mounts, modules, identity, address, services.
+export PATH=/bin:/sbin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs run /run
+while read -r m; do insmod "$m" 2>/dev/null; done < /etc/modlist
+ip link set lo up
+
+# Identity: a NoCloud seed on a disk that holds meta-data, else the SMBIOS serial, else the MAC.
+H=; IID=
+for d in /dev/vd[b-f] /dev/sr0 /dev/sr1 /dev/vd[b-f]1 /dev/sd[a-d]; do
+  [ -b "$d" ] || continue
+  mount -o ro -t iso9660 "$d" /mnt 2>/dev/null || mount -o ro -t vfat "$d" /mnt 2>/dev/null || continue
+  if [ -f /mnt/meta-data ]; then
+    H=$(sed -n 's/^local-hostname: *//p' /mnt/meta-data | tr -d "\"'\r")
+    IID=$(sed -n 's/^instance-id: *//p' /mnt/meta-data | tr -d "\"'\r")
+    cp /mnt/user-data /run/user-data 2>/dev/null
+    umount /mnt; break
+  fi
+  umount /mnt
+done
+S=$(cat /sys/class/dmi/id/product_serial 2>/dev/null)
+case "$S" in ds=nocloud*) for kv in $(echo "${S#ds=nocloud}" | tr ';' ' '); do
+  case $kv in
+  h=*|local-hostname=*) [ -n "$H" ] || H=${kv#*=};;
+  i=*|instance-id=*) [ -n "$IID" ] || IID=${kv#*=};;
+  esac; done;; esac
+N=; for i in 1 2 3 4 5 6 7 8 9 10; do N=$(ls /sys/class/net | grep -v '^lo$' | head -1); [ -n "$N" ] && break; usleep 100000; done
+[ -n "$H" ] || H=vm-$(tr -d : < "/sys/class/net/$N/address" | tail -c 7)
+hostname "$H"; echo "$H" > /etc/hostname; echo "${IID:-none}" > /run/instance-id
+
+# guestd listens before the lease is there, so the address answers from its first moment.
+guestd -listen :80 -host "$H" -instance-id "$IID" -collector-file /run/collector >/dev/console 2>&1 &
+echo $! > /run/guestd.pid
+ip link set "$N" up
+udhcpc -i "$N" -x hostname:"$H" -t 20 -T 1 -A 1 -f -R -S -s /usr/share/udhcpc/default.script >/dev/null 2>&1 &
+echo $! > /run/udhcpc.pid
+if [ -f /run/user-data ]; then head -1 /run/user-data | grep -q '^#!' && { chmod +x /run/user-data; /run/user-data >/dev/console 2>&1 & }; fi
+acpid -f -d >/dev/null 2>&1 &
+echo "READY host=$H iid=$IID up=$(cut -d' ' -f1 /proc/uptime)" > /dev/console
+while :; do wait; sleep 1; done
