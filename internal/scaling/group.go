@@ -95,8 +95,8 @@ type Group struct {
 	Provider, Balancer string
 	Port               uint16
 
-	// ConfirmHigh and ConfirmLow name the sources that must confirm a condition
-	// before a step ("prometheus", "alertmanager"); every one configured must.
+	// Confirm names the sources that confirm a condition before a step
+	// ("prometheus", "alertmanager"), the one whose evidence time counts first.
 	Confirm []string
 }
 

@@ -62,6 +62,10 @@ type State struct {
 	// kept between min and max.
 	Desired int
 
+	// AdoptedNames are the VMs that were ever adopted: one that was let go is not
+	// taken in again by the next tick.
+	AdoptedNames []string
+
 	Instances []Instance
 	// Open are the activities that have not ended, and within a Change those that
 	// end in it.
@@ -164,6 +168,7 @@ func (s *State) Capacity() int {
 // Clone returns a deep copy.
 func (s *State) Clone() State {
 	c := *s
+	c.AdoptedNames = slices.Clone(s.AdoptedNames)
 	c.Instances = slices.Clone(s.Instances)
 	c.Open = slices.Clone(s.Open)
 	for i := range c.Open {
