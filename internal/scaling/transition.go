@@ -1,0 +1,385 @@
+package scaling
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Every change of a State is one of the methods below, run inside Store.Change.
+// They write the intent before anything is done about it, take the time as an
+// argument and call nobody; the engine does what they wrote down.
+
+// IDs makes identifiers. Instance ids are UUIDs, activity ids sort by time.
+type IDs interface {
+	Instance() string
+	Activity(now time.Time) string
+}
+
+// Begin records what a verdict asks for: the order it answers, the evidence it
+// used up, the instances and the activity. A verdict that only would act changes
+// nothing but an order it refuses.
+func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
+	if v.Order != "" {
+		s.followed(v, now)
+	}
+	if v.Would || v.Action == ActionNone {
+		return
+	}
+	if v.Cause.Kind == CauseAlert && v.Cause.EvidenceAt.After(s.Consumed[v.Cause.Signal]) {
+		if s.Consumed == nil {
+			s.Consumed = map[Signal]time.Time{}
+		}
+		s.Consumed[v.Cause.Signal] = v.Cause.EvidenceAt
+	}
+	switch v.Action {
+	case ActionScaleOut:
+		s.launch(v, ActivityScaleOut, g, now, ids)
+	case ActionFill:
+		s.launch(v, ActivityFill, g, now, ids)
+	case ActionReplace:
+		s.launch(v, ActivityReplace, g, now, ids)
+	case ActionAdopt:
+		s.AdoptedNames = append(s.AdoptedNames, v.Adopt)
+		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityAdopt, Status: ActivityPending, Cause: v.Cause, Created: now}
+		i := Instance{
+			ID: ids.Instance(), Group: g.Name, Name: v.Adopt, Adopted: true, State: StateRequested, Since: now,
+			CreatedAt: now, Deadline: now.Add(g.LaunchDeadline), Activity: a.ID,
+		}
+		a.Launch = i.ID
+		a.Enter(string(StateRequested), now)
+		s.Open, s.Instances = append(s.Open, a), append(s.Instances, i)
+	case ActionScaleIn:
+		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityScaleIn, Status: ActivityPending, Cause: v.Cause, Remove: v.Victim, Created: now}
+		s.Open = append(s.Open, a)
+		s.drain(v.Victim, a.ID, g, now)
+	case ActionHandover:
+		a := Activity{
+			ID: ids.Activity(now), Group: g.Name, Kind: ActivityHandover, Status: ActivityPending, Cause: v.Cause,
+			Launch: v.Successor, Remove: v.Victim, Created: now,
+		}
+		a.Enter("successor", now)
+		if v.Successor == "" {
+			i := s.newInstance(g, now, ids, a.ID)
+			a.Launch = i.ID
+			s.Instances = append(s.Instances, i)
+			s.Creations = append(s.Creations, now)
+		}
+		s.Open = append(s.Open, a)
+	case ActionCancelDrain:
+		s.cancelDrain(v.Victim, g, now)
+	case ActionNone:
+	}
+	s.Desired = min(max(s.Capacity(), g.Min), g.Max)
+}
+
+func (s *State) followed(v Verdict, now time.Time) {
+	k := slices.IndexFunc(s.Orders, func(o Order) bool { return o.ID == v.Order })
+	if k < 0 {
+		return
+	}
+	if h := s.Orders[k].Hold; h > 0 && v.Action != ActionNone {
+		s.HoldUntil = now.Add(h)
+	}
+	if v.OrderDone || v.OrderRefused != "" {
+		s.Orders = slices.Delete(s.Orders, k, k+1)
+		return
+	}
+	if s.Orders[k].Kind != OrderSetDesired {
+		s.Orders[k].Count--
+	}
+}
+
+func (s *State) newInstance(g Group, now time.Time, ids IDs, activity string) Instance {
+	s.NextNumber = max(s.NextNumber, 1)
+	n := s.NextNumber
+	s.NextNumber++
+	return Instance{
+		ID: ids.Instance(), Group: g.Name, Name: g.VMName(n), Number: n, State: StateRequested, Since: now,
+		CreatedAt: now, Deadline: now.Add(g.LaunchDeadline), Activity: activity,
+	}
+}
+
+func (s *State) launch(v Verdict, kind ActivityKind, g Group, now time.Time, ids IDs) {
+	for range v.Count {
+		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: kind, Status: ActivityPending, Cause: v.Cause, Created: now}
+		i := s.newInstance(g, now, ids, a.ID)
+		a.Launch = i.ID
+		a.Enter(string(StateRequested), now)
+		s.Open, s.Instances = append(s.Open, a), append(s.Instances, i)
+		s.Creations = append(s.Creations, now)
+	}
+}
+
+func (s *State) drain(id, activity string, g Group, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State != StateInService {
+		return
+	}
+	i.Activity = activity
+	s.Removals = append(s.Removals, now)
+	s.Enter(id, StateDraining, now.Add(g.DrainDeadline), now)
+}
+
+// Enter moves an instance into a state and its activity into the step of that
+// name. Entering the state it is in changes nothing.
+func (s *State) Enter(id string, st InstanceState, deadline, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State == st {
+		return
+	}
+	i.State, i.Since = st, now
+	if !deadline.IsZero() {
+		i.Deadline = deadline
+	}
+	if a := s.Activity(i.Activity); a != nil {
+		a.Enter(string(st), now)
+	}
+}
+
+// Step notes that the instance's activity entered a step that is no state.
+func (s *State) Step(id, step string, now time.Time) {
+	if i := s.Instance(id); i != nil {
+		if a := s.Activity(i.Activity); a != nil && !a.Status.Ended() {
+			a.Enter(step, now)
+		}
+	}
+}
+
+// Tried counts a call to a driver in the step that runs, with its error if any.
+func (s *State) Tried(id string, err error) {
+	i := s.Instance(id)
+	if i == nil {
+		return
+	}
+	if a := s.Activity(i.Activity); a != nil && len(a.Steps) > 0 {
+		st := &a.Steps[len(a.Steps)-1]
+		st.Tries++
+		st.Err = ""
+		if err != nil {
+			st.Err = err.Error()
+		}
+	}
+}
+
+// InService records that a launched instance is in the pool, healthy and gets
+// traffic. It starts the cooldown, unless a handover has more to do.
+func (s *State) InService(id string, g Group, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State != StateJoining {
+		return
+	}
+	i.InServiceAt = now
+	s.Enter(id, StateInService, time.Time{}, now)
+	s.Failures, s.BackoffUntil = 0, time.Time{}
+	if a := s.Activity(i.Activity); a != nil && a.Kind != ActivityHandover {
+		a.End(ActivityDone, i.Name+" is in service", now)
+	}
+	s.electPrimary()
+	s.ended(g, now)
+}
+
+// FailLaunch gives a launch up: what exists of it is removed, the next launch is
+// backed off. An adopted VM is let go, never removed.
+func (s *State) FailLaunch(id, why string, g Group, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || !i.State.Launching() {
+		return
+	}
+	i.Failure = why
+	s.Failures++
+	back := g.BackoffMin
+	for n := 1; n < s.Failures && back < g.BackoffMax; n++ {
+		back *= 2
+	}
+	s.BackoffUntil = now.Add(min(back, max(g.BackoffMax, g.BackoffMin)))
+	s.Enter(id, StateRemoving, time.Time{}, now)
+	s.Desired = min(max(s.Capacity(), g.Min), g.Max)
+}
+
+// Drained moves an instance from draining to removing.
+func (s *State) Drained(id string, g Group, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State != StateDraining {
+		return
+	}
+	s.Enter(id, StateRemoving, time.Time{}, now)
+	s.ended(g, now)
+}
+
+// cancelDrain puts a draining instance back into service.
+func (s *State) cancelDrain(id string, g Group, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State != StateDraining {
+		return
+	}
+	a := s.Activity(i.Activity)
+	i.State, i.Since = StateInService, now
+	if a != nil {
+		a.Enter("cancel", now)
+		a.End(ActivityUndone, "high was confirmed: "+i.Name+" is back in service", now)
+	}
+	s.electPrimary()
+	s.ended(g, now)
+}
+
+// Advance moves on what waits for another instance: a handover drains the old one
+// once its successor is in service, and ends without it when the successor
+// failed. It reports whether anything changed.
+func (s *State) Advance(g Group, now time.Time) bool {
+	changed := false
+	for k := range s.Open {
+		a := &s.Open[k]
+		if a.Kind != ActivityHandover || a.Status.Ended() {
+			continue
+		}
+		next, old := s.Instance(a.Launch), s.Instance(a.Remove)
+		switch {
+		case old == nil || old.State == StateGone:
+			a.End(ActivityDone, "the old instance is gone", now)
+			changed = true
+		case old.State != StateInService:
+		case next == nil || (next.Failure != "" && (next.State == StateGone || next.State == StateFailed)):
+			a.End(ActivityUndone, "no successor: "+failureOf(next), now)
+			s.ended(g, now)
+			changed = true
+		case next.State == StateInService:
+			s.Primary = next.ID
+			s.drain(old.ID, a.ID, g, now)
+			changed = true
+		}
+	}
+	return changed
+}
+
+func failureOf(i *Instance) string {
+	if i == nil {
+		return "it is gone"
+	}
+	return i.Failure
+}
+
+// Gone records that nothing of the instance is left, or that it was released.
+func (s *State) Gone(id string, g Group, outcome string, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State == StateGone {
+		return
+	}
+	failure := i.Failure
+	aid := i.Activity
+	s.Enter(id, StateGone, time.Time{}, now)
+	if a := s.Activity(aid); a != nil {
+		switch {
+		case failure != "" && a.Launch == id && a.Kind == ActivityHandover:
+			// Advance ends it, since the old instance stays.
+		case failure != "":
+			a.End(ActivityUndone, fmt.Sprintf("%s: %s", failure, outcome), now)
+		default:
+			a.End(ActivityDone, outcome, now)
+		}
+	}
+	s.electPrimary()
+	s.ended(g, now)
+}
+
+// FailRemove records that an instance could not be removed and a person must
+// look: it keeps counting against max.
+func (s *State) FailRemove(id, why string, now time.Time) {
+	i := s.Instance(id)
+	if i == nil || i.State != StateRemoving {
+		return
+	}
+	i.Failure = why
+	aid := i.Activity
+	s.Enter(id, StateFailed, time.Time{}, now)
+	if a := s.Activity(aid); a != nil {
+		a.End(ActivityFailed, why, now)
+	}
+}
+
+// ended notes the end of an action: evidence from before it proves nothing more.
+func (s *State) ended(g Group, now time.Time) {
+	s.LastActionEnd = now
+	s.CooldownUntil = now.Add(g.Cooldown)
+}
+
+// electPrimary keeps the primary as long as it serves, else takes the one longest
+// in service.
+func (s *State) electPrimary() {
+	if p := s.Instance(s.Primary); p != nil && p.State == StateInService {
+		return
+	}
+	s.Primary = ""
+	var best *Instance
+	for k := range s.Instances {
+		i := &s.Instances[k]
+		if i.State == StateInService && (best == nil || i.InServiceAt.Before(best.InServiceAt)) {
+			best = i
+		}
+	}
+	if best != nil {
+		s.Primary = best.ID
+	}
+}
+
+// Notify folds one notification into the leases.
+func (s *State) Notify(n Notification, ttl time.Duration, now time.Time) NotifyResult {
+	s.LastNotification = now
+	k := slices.IndexFunc(s.Leases, func(l Lease) bool {
+		return l.Signal == n.Signal && l.Fingerprint == n.Fingerprint
+	})
+	if !n.Firing {
+		if k < 0 {
+			return NotifyDuplicate
+		}
+		s.Leases = slices.Delete(s.Leases, k, k+1)
+		return NotifyResolved
+	}
+	l := Lease{
+		Signal: n.Signal, Fingerprint: n.Fingerprint, AlertName: n.AlertName, StartsAt: n.StartsAt,
+		FirstSeen: now, LastSeen: now, Expires: now.Add(ttl), Receiver: n.Receiver,
+	}
+	if k < 0 {
+		s.Leases = append(s.Leases, l)
+		return NotifyAccepted
+	}
+	old := s.Leases[k]
+	if now.Before(old.Expires) {
+		// A late copy from another peer must not make the alert look older or newer
+		// than it is; the start only moves forward, with a new firing.
+		l.FirstSeen = old.FirstSeen
+		if old.StartsAt.After(l.StartsAt) {
+			l.StartsAt = old.StartsAt
+		}
+		s.Leases[k] = l
+		return NotifyRenewed
+	}
+	s.Leases[k] = l
+	return NotifyAccepted
+}
+
+// maxLeases bounds the leases of a group: a sender that makes up fingerprints
+// must not fill the store.
+const maxLeases = 64
+
+// Housekeep forgets what no decision can need any more.
+func (s *State) Housekeep(now time.Time) {
+	s.Leases = slices.DeleteFunc(s.Leases, func(l Lease) bool { return !now.Before(l.Expires) })
+	if n := len(s.Leases); n > maxLeases {
+		s.Leases = slices.Delete(s.Leases, 0, n-maxLeases)
+	}
+	old := func(t time.Time) bool { return now.Sub(t) >= time.Hour }
+	s.Creations = slices.DeleteFunc(s.Creations, old)
+	s.Removals = slices.DeleteFunc(s.Removals, old)
+	s.Answers = slices.DeleteFunc(s.Answers, func(a Answer) bool { return now.Sub(a.At) >= 24*time.Hour })
+	s.Instances = slices.DeleteFunc(s.Instances, func(i Instance) bool {
+		return i.State == StateGone && now.Sub(i.Since) >= goneKept && s.Activity(i.Activity) == nil
+	})
+	if p := s.Pause; p != nil && !p.Until.IsZero() && !now.Before(p.Until) {
+		s.Pause = nil
+	}
+}
+
+// goneKept is how long a gone instance stays in the state, so that people and a
+// late step still find it.
+const goneKept = 10 * time.Minute
