@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/scalehook/scalehook/exporter"
+)
+
+const (
+	// readHeaderTimeout is how long a client may take to say what it wants.
+	readHeaderTimeout = 10 * time.Second
+	// stopTimeout is how long scrapes that are under way may take at the end.
+	stopTimeout = 5 * time.Second
+	// closeTimeout is how long libvirt may take to give the connections back.
+	closeTimeout = 2 * time.Second
+)
+
+// serve runs the exporter until ctx ends or the server fails.
+func serve(ctx context.Context, o *options, stderr io.Writer) error {
+	o.log.Writer = stderr
+	logger := promslog.New(&o.log)
+	logger.Info("starting scalehook-exporter", "version", version.Info(), "build_context", version.BuildContext(),
+		"libvirt_uri", o.exporter.URI)
+
+	runtime, err := exporter.StartRuntime()
+	if err != nil {
+		return fmt.Errorf("load libvirt's client library (package libvirt0): %w", err)
+	}
+	defer runtime.Close()
+	x, err := exporter.New(o.exporter, logger)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// The caller's context has ended by now; closing has its own limit.
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if err := x.Close(closing); err != nil {
+			logger.Warn("libvirt did not give all connections back", "err", err)
+		}
+	}()
+	handler, err := routes(o, x)
+	if err != nil {
+		return err
+	}
+	return listen(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}, &o.web, logger)
+}
+
+// routes is everything that the exporter answers.
+func routes(o *options, x *exporter.Exporter) (http.Handler, error) {
+	var own prometheus.Gatherer
+	if o.ownMetrics {
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(
+			collectors.NewGoCollector(),
+			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+			versioncollector.NewCollector("scalehook_exporter"),
+		)
+		own = registry
+	}
+	landing, err := web.NewLandingPage(web.LandingConfig{
+		Name:        "scalehook-exporter",
+		Description: "Prometheus metrics of libvirt domains",
+		Version:     version.Info(),
+		Profiling:   "false",
+		Links: []web.LandingLinks{
+			{Address: o.telemetryPath, Text: "Metrics"},
+			{Address: "/-/healthy", Text: "Health"},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the landing page: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+o.telemetryPath, x.Handler(own, o.maxRequests))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "scalehook-exporter is healthy.\n")
+	})
+	mux.Handle("GET /{$}", landing)
+	return mux, nil
+}
+
+// listen serves until ctx ends, then lets the scrapes that are under way finish.
+func listen(ctx context.Context, server *http.Server, flags *web.FlagConfig, logger *slog.Logger) error {
+	failed := make(chan error, 1)
+	go func() { failed <- web.ListenAndServe(server, flags, logger) }()
+	// Not being started by systemd is no error.
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve metrics: %w", err)
+	case <-ctx.Done():
+	}
+	logger.Info("stopping")
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	err := server.Shutdown(stopping)
+	if serveErr := <-failed; serveErr != nil && !errors.Is(serveErr, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", serveErr)
+	}
+	if err != nil {
+		return fmt.Errorf("wait for scrapes under way: %w", err)
+	}
+	return nil
+}
