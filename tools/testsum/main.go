@@ -4,7 +4,9 @@
 //
 // It appends "passed failed skipped" to the file named by -totals, so that
 // several runs can be added up, and exits 1 when anything failed or did not
-// build, or when the stream ended in the middle of a package.
+// build, or when the stream ended in the middle of a package. A skip is a
+// failure with -no-skips. What internal/testenv leaves for a later run as root
+// is neither.
 package main
 
 import (
@@ -21,8 +23,9 @@ import (
 func main() {
 	totals := flag.String("totals", "", "append \"passed failed skipped\" to this `file`")
 	live := flag.Bool("live", false, "print the output of tests as it comes")
+	noSkips := flag.Bool("no-skips", false, "count a skipped test as a failed one")
 	flag.Parse()
-	s := &summary{out: os.Stdout, live: *live, output: map[test][]string{}, open: map[string]bool{}}
+	s := &summary{out: os.Stdout, live: *live, noSkips: *noSkips, output: map[test][]string{}, open: map[string]bool{}}
 	err := s.read(os.Stdin)
 	if err == nil && *totals != "" {
 		err = s.appendTotals(*totals)
@@ -50,10 +53,11 @@ type event struct {
 type test struct{ pkg, name string }
 
 type summary struct {
-	out    io.Writer
-	live   bool
-	output map[test][]string
-	open   map[string]bool // packages whose end was not seen yet
+	out     io.Writer
+	live    bool
+	noSkips bool
+	output  map[test][]string
+	open    map[string]bool // packages whose end was not seen yet
 
 	passed, failed, skipped int
 }
@@ -118,8 +122,16 @@ func (s *summary) endTest(e event) {
 	case "pass":
 		s.passed++
 	case "skip":
-		s.skipped++
-		fmt.Fprintf(s.out, "skip  %s %s: %s\n", e.Package, e.Test, reason(s.output[key]))
+		why := reason(s.output[key])
+		switch {
+		case strings.Contains(why, "left for the run as root"):
+		case s.noSkips:
+			s.failed++
+			fmt.Fprintf(s.out, "FAIL  %s %s: nothing may be skipped here: %s\n", e.Package, e.Test, why)
+		default:
+			s.skipped++
+			fmt.Fprintf(s.out, "skip  %s %s: %s\n", e.Package, e.Test, why)
+		}
 	case "fail":
 		s.failed++
 		fmt.Fprintf(s.out, "FAIL  %s %s (%.1fs)\n", e.Package, e.Test, e.Elapsed)

@@ -11,9 +11,10 @@ import (
 
 func TestSummary(t *testing.T) {
 	tests := map[string]struct {
-		events string
-		want   string
-		totals string
+		noSkips bool
+		events  string
+		want    string
+		totals  string
 	}{
 		"a package that passes is one line": {
 			events: `{"Action":"start","Package":"p"}
@@ -46,6 +47,23 @@ func TestSummary(t *testing.T) {
 `,
 			want:   "skip  p TestS: a_test.go:3: skipped: needs root\nok    p (0.0s)\n",
 			totals: "0 0 1\n",
+		},
+		"a skip is a failure where nothing may be skipped": {
+			noSkips: true,
+			events: `{"Action":"output","Package":"p","Test":"TestS","Output":"    a_test.go:3: not today\n"}
+{"Action":"skip","Package":"p","Test":"TestS"}
+`,
+			want:   "FAIL  p TestS: nothing may be skipped here: a_test.go:3: not today\nFAIL  p: ended without a result\n",
+			totals: "0 2 0\n",
+		},
+		"what is left for the run as root does not count": {
+			noSkips: true,
+			events: `{"Action":"output","Package":"p","Test":"TestS","Output":"    a_test.go:3: left for the run as root: needs root\n"}
+{"Action":"skip","Package":"p","Test":"TestS"}
+{"Action":"pass","Package":"p","Elapsed":0}
+`,
+			want:   "ok    p (0.0s)\n",
+			totals: "0 0 0\n",
 		},
 		"what does not build fails": {
 			events: `{"ImportPath":"p [p.test]","Action":"build-output","Output":"p/a.go:1:1: expected package\n"}
@@ -80,7 +98,7 @@ func TestSummary(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			s := &summary{out: &out, output: map[test][]string{}, open: map[string]bool{}}
+			s := &summary{out: &out, noSkips: tt.noSkips, output: map[test][]string{}, open: map[string]bool{}}
 			if err := s.read(strings.NewReader(tt.events)); err != nil {
 				t.Fatal(err)
 			}
