@@ -1,0 +1,296 @@
+// Package engine is the reconciler: it folds notifications into conditions, asks
+// the sources, lets the pure decision of package scaling choose, records the
+// intent and carries it out step by step against providers and balancers.
+//
+// It is crash-only. Every effect is written down in the Store before it happens,
+// every effect can be run again, and a start does nothing but read the store and
+// go on. Each group has a loop that decides, a loop that keeps its pool as
+// wished, and one worker per instance that is on its way in or out; each provider
+// has a loop that lists. A part that hangs therefore slows nothing but itself.
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// GroupConfig is one group with the drivers it uses.
+type GroupConfig struct {
+	Group    scaling.Group
+	Provider scaling.Provider
+	Balancer scaling.Balancer
+}
+
+// Options configures an Engine. Store, Logger and Groups are required.
+type Options struct {
+	Store  scaling.Store
+	Groups []GroupConfig
+	// Meter and Confirmers may be nil or empty: then nothing is ever removed by
+	// itself and only fresh notifications scale out.
+	Meter      scaling.Meter
+	Confirmers []scaling.Confirmer
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
+	IDs        scaling.IDs           // nil: random
+	// Observe makes every group observe, whatever its mode.
+	Observe bool
+	// Tick is how often a group decides without being woken, PoolTick how often a
+	// pool is observed and applied, LookupTick how often the sources are asked,
+	// ListTick how often providers are listed.
+	Tick, PoolTick, LookupTick, ListTick time.Duration
+}
+
+func (o *Options) defaults() error {
+	if o.Store == nil || o.Logger == nil {
+		return errors.New("engine: a store and a logger are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.IDs == nil {
+		o.IDs = randomIDs{}
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&o.Tick, time.Second}, {&o.PoolTick, time.Second}, {&o.LookupTick, 5 * time.Second}, {&o.ListTick, 15 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	return nil
+}
+
+// Engine runs groups. It is an Intake, an Operator and a Viewer. Create it with
+// New, then Run it once.
+type Engine struct {
+	opts    Options
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	lookups *lookups
+
+	mu        sync.RWMutex
+	groups    map[string]*group
+	providers map[string]*inventory
+	run       context.Context // nil until Run
+	wg        sync.WaitGroup
+}
+
+var (
+	_ scaling.Intake   = (*Engine)(nil)
+	_ scaling.Operator = (*Engine)(nil)
+	_ scaling.Viewer   = (*Engine)(nil)
+)
+
+// New returns an engine that has touched nothing but the store: it reads the
+// state of every group, so that a broken store fails the start.
+func New(ctx context.Context, opts Options) (*Engine, error) {
+	if err := opts.defaults(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		opts: opts, log: opts.Logger, now: opts.Now, metrics: newMetrics(opts.Registerer),
+		groups: map[string]*group{}, providers: map[string]*inventory{},
+	}
+	e.lookups = newLookups(e)
+	for _, gc := range opts.Groups {
+		g, err := newGroup(ctx, e, gc)
+		if err != nil {
+			return nil, err
+		}
+		e.groups[gc.Group.Name] = g
+		e.provider(gc)
+	}
+	return e, nil
+}
+
+// provider returns the inventory of a group's provider, made on first use.
+func (e *Engine) provider(gc GroupConfig) *inventory {
+	inv := e.providers[gc.Group.Provider]
+	if inv == nil {
+		inv = newInventory(e, gc.Group.Provider, gc.Provider)
+		e.providers[gc.Group.Provider] = inv
+	}
+	inv.set(gc.Provider)
+	return inv
+}
+
+// Run reconciles until ctx ends, then waits for everything it started. Stopping
+// changes nothing in the world: VMs serve and members stay.
+func (e *Engine) Run(ctx context.Context) error {
+	e.mu.Lock()
+	if e.run != nil {
+		e.mu.Unlock()
+		return errors.New("engine: run twice")
+	}
+	e.run = ctx
+	e.start(ctx, e.lookups.loop)
+	for _, inv := range e.providers {
+		e.startInventory(inv)
+	}
+	for _, g := range e.groups {
+		e.startGroup(g)
+	}
+	e.mu.Unlock()
+
+	<-ctx.Done()
+	e.wg.Wait()
+	return nil
+}
+
+func (e *Engine) start(ctx context.Context, f func(context.Context)) {
+	e.wg.Go(func() { f(ctx) })
+}
+
+func (e *Engine) startInventory(inv *inventory) {
+	ctx, cancel := context.WithCancel(e.run)
+	inv.cancel = cancel
+	e.start(ctx, inv.loop)
+}
+
+func (e *Engine) startGroup(g *group) {
+	ctx, cancel := context.WithCancel(e.run)
+	g.cancel = cancel
+	e.start(ctx, g.loop)
+	e.start(ctx, g.poolLoop)
+}
+
+// Reload replaces the configuration. Groups that stay keep what they are doing
+// and decide by the new values; new ones begin; those that are gone are released:
+// their loops stop, their VMs and members stay as they are.
+func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var added []*group
+	keep := map[string]bool{}
+	for _, gc := range groups {
+		keep[gc.Group.Name] = true
+		if e.groups[gc.Group.Name] != nil {
+			continue
+		}
+		g, err := newGroup(ctx, e, gc)
+		if err != nil {
+			return err
+		}
+		added = append(added, g)
+	}
+	for _, gc := range groups {
+		if g := e.groups[gc.Group.Name]; g != nil {
+			g.configure(gc)
+		}
+		isNew := e.providers[gc.Group.Provider] == nil
+		if inv := e.provider(gc); isNew && e.run != nil {
+			e.startInventory(inv)
+		}
+	}
+	for _, g := range added {
+		e.groups[g.name] = g
+		if e.run != nil {
+			e.startGroup(g)
+		}
+	}
+	for name, g := range e.groups {
+		if keep[name] {
+			continue
+		}
+		if g.cancel != nil {
+			g.cancel()
+		}
+		delete(e.groups, name)
+		e.log.Info("group released: it is no longer configured; its VMs and members stay", "group", name)
+	}
+	used := map[string]bool{}
+	for _, gc := range groups {
+		used[gc.Group.Provider] = true
+	}
+	for name, inv := range e.providers {
+		if !used[name] {
+			if inv.cancel != nil {
+				inv.cancel()
+			}
+			delete(e.providers, name)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) group(name string) (*group, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	g := e.groups[name]
+	if g == nil {
+		return nil, fmt.Errorf("group %q: %w", name, scaling.ErrUnknownGroup)
+	}
+	return g, nil
+}
+
+func (e *Engine) inventory(provider string) *inventory {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.providers[provider]
+}
+
+// all returns the groups by name.
+func (e *Engine) all() []*group {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	out := make([]*group, 0, len(e.groups))
+	for _, name := range slices.Sorted(maps.Keys(e.groups)) {
+		out = append(out, e.groups[name])
+	}
+	return out
+}
+
+// sleep waits until d passed, ctx ended or one of the channels was ready, and
+// reports whether ctx still runs.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-wake:
+	}
+	return ctx.Err() == nil
+}
+
+// poke wakes a loop; a second poke before it looks is the same one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+type randomIDs struct{}
+
+// Instance returns a random UUID (RFC 9562, version 4).
+func (randomIDs) Instance() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, as crypto/rand documents
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// Activity returns the time to the millisecond and a random tail.
+func (randomIDs) Activity(now time.Time) string {
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return now.UTC().Format("20060102T150405.000Z") + "-" + hex.EncodeToString(b[:])
+}

@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// keptVerdicts is how many different verdicts are kept per group.
+const keptVerdicts = 64
+
+// group is the running side of one scaling group.
+type group struct {
+	name string
+	eng  *Engine
+	log  *slog.Logger
+
+	wake     chan struct{} // decide now
+	poolWake chan struct{} // apply the pool now
+	cancel   context.CancelFunc
+
+	mu       sync.Mutex
+	cfg      GroupConfig
+	state    scaling.State // as last committed
+	changed  chan struct{} // closed and replaced on every change of state or pool
+	pool     poolView
+	workers  map[string]bool
+	verdicts []scaling.Verdict // newest last
+	noRoom   string
+	storeErr error
+}
+
+func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
+	if gc.Provider == nil || gc.Balancer == nil {
+		return nil, fmt.Errorf("group %q has no provider or no balancer", gc.Group.Name)
+	}
+	st, err := e.opts.Store.View(ctx, gc.Group.Name)
+	if err != nil {
+		return nil, fmt.Errorf("read the state of group %q: %w", gc.Group.Name, err)
+	}
+	return &group{
+		name: gc.Group.Name, eng: e, log: e.log.With("group", gc.Group.Name), cfg: gc, state: st,
+		wake: make(chan struct{}, 1), poolWake: make(chan struct{}, 1), changed: make(chan struct{}),
+		workers: map[string]bool{},
+	}, nil
+}
+
+func (g *group) config() GroupConfig {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cfg
+}
+
+func (g *group) configure(gc GroupConfig) {
+	g.mu.Lock()
+	g.cfg = gc
+	g.mu.Unlock()
+	poke(g.wake)
+	poke(g.poolWake)
+}
+
+// observing reports whether the group touches nothing.
+func (g *group) observing() bool {
+	return g.eng.opts.Observe || g.config().Group.Mode == scaling.ModeObserve
+}
+
+// broadcast wakes everybody who waits for a change. The caller holds mu.
+func (g *group) broadcast() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// watch returns a channel that is closed at the next change.
+func (g *group) watch() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
+}
+
+// view returns the state as last committed.
+func (g *group) view() scaling.State {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state.Clone()
+}
+
+// change commits a change of the state and tells everybody. What happened to
+// instances and activities is logged and counted here, once for all of them.
+func (g *group) change(ctx context.Context, fn func(*scaling.State) error) error {
+	var before, after scaling.State
+	err := g.eng.opts.Store.Change(ctx, g.name, func(s *scaling.State) error {
+		before = s.Clone()
+		if err := fn(s); err != nil {
+			return err
+		}
+		after = s.Clone()
+		return nil
+	})
+	if err != nil {
+		if !errors.Is(err, errNoChange) && !scaling.Interrupted(err) {
+			g.mu.Lock()
+			g.storeErr = err
+			g.mu.Unlock()
+		}
+		return err
+	}
+	g.report(before, after)
+	open := after.Open[:0:0]
+	for _, a := range after.Open {
+		if !a.Status.Ended() {
+			open = append(open, a)
+		}
+	}
+	after.Open = open
+	g.mu.Lock()
+	g.state, g.storeErr = after, nil
+	g.broadcast()
+	g.mu.Unlock()
+	return nil
+}
+
+// errNoChange ends a Change that found nothing to do.
+var errNoChange = errors.New("nothing to change")
+
+func (g *group) report(before, after scaling.State) {
+	for _, i := range after.Instances {
+		old := before.Instance(i.ID)
+		if old != nil && old.State == i.State {
+			continue
+		}
+		attrs := []any{"instance", i.Name, "id", i.ID, "state", string(i.State), "activity", i.Activity}
+		if old != nil {
+			attrs = append(attrs, "was", string(old.State))
+		}
+		switch {
+		case i.State == scaling.StateFailed:
+			g.log.Error("instance could not be removed: look at it and remove what is left", append(attrs, "err", i.Failure)...)
+		case i.Failure != "" && i.State == scaling.StateRemoving:
+			g.log.Warn("instance is given up", append(attrs, "reason", i.Failure)...)
+		default:
+			g.log.Info("instance changed state", attrs...)
+		}
+	}
+	for _, a := range after.Open {
+		old := before.Activity(a.ID)
+		if old == nil {
+			g.log.Info("activity begun", "activity", a.ID, "kind", string(a.Kind), "cause", string(a.Cause.Kind),
+				"signal", string(a.Cause.Signal), "source", a.Cause.Source, "evidence", a.Cause.EvidenceAt, "order", a.Cause.Order)
+		}
+		if a.Status.Ended() && (old == nil || !old.Status.Ended()) {
+			g.log.Info("activity ended", "activity", a.ID, "kind", string(a.Kind), "status", string(a.Status),
+				"seconds", a.Ended.Sub(a.Created).Seconds(), "outcome", a.Outcome)
+			g.eng.metrics.activityEnded(a)
+		}
+	}
+	g.eng.metrics.inFlight(g.name, after.Open)
+}
+
+// loop decides whenever it is woken and on every tick.
+func (g *group) loop(ctx context.Context) {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	for {
+		again := g.tick(ctx)
+		g.startWorkers(ctx, &workers)
+		if again {
+			if ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		if !sleep(ctx, g.eng.opts.Tick, g.wake) {
+			return
+		}
+	}
+}
+
+// tick decides once and reports whether it began something, so that it should be
+// asked again at once.
+func (g *group) tick(ctx context.Context) bool {
+	gc := g.config()
+	var v scaling.Verdict
+	now := g.eng.now()
+	g.mu.Lock()
+	in := scaling.Input{
+		Group: gc.Group, Observe: g.eng.opts.Observe, NoCapacity: g.noRoom, Now: now,
+		Lookup: g.eng.lookups.of(g.name),
+		Known: scaling.Known{
+			Pool:    !g.pool.seen.IsZero(),
+			Signals: g.eng.lookups.complete(),
+		},
+	}
+	g.mu.Unlock()
+	if inv := g.eng.inventory(gc.Group.Provider); inv != nil {
+		in.Known.Listing = inv.seenOnce()
+	}
+	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
+	defer cancel()
+	err := g.change(cctx, func(s *scaling.State) error {
+		was := s.Clone()
+		s.Housekeep(now)
+		moved := s.Advance(gc.Group, now)
+		in.State = s
+		v = scaling.Decide(in)
+		s.Begin(v, gc.Group, now, g.eng.opts.IDs)
+		if v.Action == scaling.ActionNone && v.Order == "" && !moved && sameShape(was, *s) {
+			return errNoChange
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errNoChange) {
+		if ctx.Err() == nil {
+			g.log.Error("the store cannot be written: nothing is begun until it can", "err", err)
+		}
+		return false
+	}
+	g.keep(v)
+	acted := v.Action != scaling.ActionNone && !v.Would
+	if acted {
+		g.eng.metrics.verdict(g.name, v.Action)
+		poke(g.poolWake)
+	}
+	return acted || v.Order != ""
+}
+
+// sameShape reports whether housekeeping dropped nothing.
+func sameShape(a, b scaling.State) bool {
+	return len(a.Leases) == len(b.Leases) && len(a.Instances) == len(b.Instances) && len(a.Creations) == len(b.Creations) &&
+		len(a.Removals) == len(b.Removals) && len(a.Answers) == len(b.Answers) && (a.Pause == nil) == (b.Pause == nil) &&
+		a.Desired == b.Desired
+}
+
+// storeDeadline bounds one change of the store.
+const storeDeadline = 10 * time.Second
+
+// keep remembers a verdict; one that says the same as the last only moves its
+// time.
+func (g *group) keep(v scaling.Verdict) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := len(g.verdicts); n > 0 && g.verdicts[n-1].SameAs(v) {
+		g.verdicts[n-1] = v
+		return
+	}
+	if v.Action != scaling.ActionNone || v.OrderRefused != "" {
+		g.log.Info("verdict", "action", string(v.Action), "would", v.Would, "reason", v.Reason)
+	}
+	g.verdicts = append(g.verdicts, v)
+	if n := len(g.verdicts); n > keptVerdicts {
+		g.verdicts = append(g.verdicts[:0:0], g.verdicts[n-keptVerdicts:]...)
+	}
+}
+
+// startWorkers makes sure that every instance on its way in or out has a worker.
+func (g *group) startWorkers(ctx context.Context, wg *sync.WaitGroup) {
+	if g.observing() {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, i := range g.state.Instances {
+		if !(i.State.Launching() || i.State.Leaving()) || g.workers[i.ID] {
+			continue
+		}
+		g.workers[i.ID] = true
+		w := &worker{g: g, id: i.ID, log: g.log.With("instance", i.Name)}
+		wg.Go(func() {
+			w.run(ctx)
+			g.mu.Lock()
+			delete(g.workers, w.id)
+			g.mu.Unlock()
+			poke(g.wake)
+		})
+	}
+}

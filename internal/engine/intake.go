@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// Notify implements scaling.Intake. All notifications of one group are stored in
+// one transaction. An alert that came in Alertmanager's form and that no
+// configured Alertmanager knows is not kept: somebody posted it by hand.
+func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scaling.NotifyResult, error) {
+	out := make([]scaling.NotifyResult, len(ns))
+	byGroup := map[string][]int{}
+	var order []string
+	for k, n := range ns {
+		if n.Group == "" || !n.Signal.Valid() || n.Fingerprint == "" {
+			out[k] = scaling.NotifyNoSignal
+			continue
+		}
+		if _, err := e.group(n.Group); err != nil {
+			out[k] = scaling.NotifyUnknownGroup
+			continue
+		}
+		if n.Firing && n.Receiver == receiverAlertmanager && !e.known(ctx, n) {
+			out[k] = scaling.NotifyNotConfirmed
+			continue
+		}
+		if byGroup[n.Group] == nil {
+			order = append(order, n.Group)
+		}
+		byGroup[n.Group] = append(byGroup[n.Group], k)
+	}
+	for _, name := range order {
+		g, err := e.group(name)
+		if err != nil {
+			return nil, err // released between the check and here: the sender asks again
+		}
+		ttl := g.config().Group.LeaseTTL
+		now := e.now()
+		err = g.change(ctx, func(s *scaling.State) error {
+			s.Housekeep(now)
+			for _, k := range byGroup[name] {
+				out[k] = s.Notify(ns[k], ttl, now)
+				kept := out[k] == scaling.NotifyAccepted || out[k] == scaling.NotifyRenewed
+				if p := s.Pause; kept && p != nil && ((ns[k].Signal == scaling.High && p.Out) || (ns[k].Signal == scaling.Low && p.In)) {
+					out[k] = scaling.NotifyPaused
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("store the notifications of group %q: %w", name, err)
+		}
+		poke(g.wake)
+	}
+	if len(order) > 0 {
+		poke(e.lookups.wake)
+	}
+	return out, nil
+}
+
+// receiverAlertmanager is the Receiver of what came in Alertmanager's form.
+const receiverAlertmanager = "alertmanager"
+
+func (e *Engine) known(ctx context.Context, n scaling.Notification) bool {
+	for _, c := range e.opts.Confirmers {
+		if c.Source() == receiverAlertmanager {
+			return e.lookups.knows(ctx, c, n)
+		}
+	}
+	return true
+}
+
+// Order implements scaling.Operator.
+func (e *Engine) Order(ctx context.Context, group string, o scaling.Order) (scaling.OrderResult, error) {
+	g, err := e.group(group)
+	if err != nil {
+		return scaling.OrderResult{}, err
+	}
+	if g.observing() {
+		return scaling.OrderResult{}, fmt.Errorf("%w: the group observes and touches nothing (mode or --observe)", scaling.ErrRefused)
+	}
+	gc := g.config().Group
+	now := e.now()
+	o.At = now
+	digest := orderDigest(o)
+	o.ID = "o-" + e.opts.IDs.Activity(now)
+	var res scaling.OrderResult
+	err = g.change(ctx, func(s *scaling.State) error {
+		s.Housekeep(now)
+		if o.Key != "" {
+			if k := slices.IndexFunc(s.Answers, func(a scaling.Answer) bool { return a.Key == o.Key }); k >= 0 {
+				if s.Answers[k].Digest != digest {
+					return scaling.ErrKeyReused
+				}
+				res = scaling.OrderResult{ID: s.Answers[k].Order, Replayed: true, Message: "the same request came before with this key"}
+				return errNoChange
+			}
+		}
+		msg, err := s.Check(o, gc)
+		if err != nil {
+			return err
+		}
+		s.Orders = append(s.Orders, o)
+		if o.Key != "" {
+			s.Answers = append(s.Answers, scaling.Answer{Key: o.Key, Digest: digest, Order: o.ID, At: now})
+		}
+		res = scaling.OrderResult{ID: o.ID, Message: msg}
+		return nil
+	})
+	if err != nil && res.ID == "" {
+		return scaling.OrderResult{}, fmt.Errorf("order %s of group %q: %w", o.Kind, group, err)
+	}
+	if !res.Replayed {
+		g.log.Info("order taken", "order", o.ID, "kind", string(o.Kind), "count", o.Count, "instance", o.Instance, "by", o.By)
+		poke(g.wake)
+	}
+	return res, nil
+}
+
+func orderDigest(o scaling.Order) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "%s|%d|%s|%d", o.Kind, o.Count, o.Instance, o.Hold))
+	return hex.EncodeToString(h[:8])
+}
+
+// Pause implements scaling.Operator.
+func (e *Engine) Pause(ctx context.Context, group string, p scaling.Pause) error {
+	g, err := e.group(group)
+	if err != nil {
+		return err
+	}
+	p.At = e.now()
+	err = g.change(ctx, func(s *scaling.State) error { s.Pause = &p; return nil })
+	if err != nil {
+		return fmt.Errorf("pause group %q: %w", group, err)
+	}
+	g.log.Info("group paused", "out", p.Out, "in", p.In, "until", p.Until, "by", p.By, "reason", p.Reason)
+	poke(g.wake)
+	return nil
+}
+
+// Resume implements scaling.Operator.
+func (e *Engine) Resume(ctx context.Context, group string) error {
+	g, err := e.group(group)
+	if err != nil {
+		return err
+	}
+	err = g.change(ctx, func(s *scaling.State) error {
+		s.Pause, s.HoldUntil = nil, e.now()
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("resume group %q: %w", group, err)
+	}
+	g.log.Info("group resumed")
+	poke(g.wake)
+	return nil
+}
+
+// Protect implements scaling.Operator.
+func (e *Engine) Protect(ctx context.Context, group, instance string, on bool) error {
+	g, err := e.group(group)
+	if err != nil {
+		return err
+	}
+	err = g.change(ctx, func(s *scaling.State) error {
+		i := s.Find(instance)
+		if i == nil {
+			return scaling.ErrUnknownInstance
+		}
+		i.Protected = on
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("protect %q of group %q: %w", instance, group, err)
+	}
+	g.log.Info("protection changed", "instance", instance, "protected", on)
+	return nil
+}

@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// inventory lists one provider, for all groups that use it.
+type inventory struct {
+	eng    *Engine
+	name   string
+	cancel context.CancelFunc
+	wake   chan struct{}
+
+	mu       sync.Mutex
+	provider scaling.Provider
+	vms      map[string]scaling.VM // by instance id, of the last complete listing
+	seen     time.Time             // when that listing began
+	err      error
+}
+
+func newInventory(e *Engine, name string, p scaling.Provider) *inventory {
+	return &inventory{eng: e, name: name, provider: p, wake: make(chan struct{}, 1)}
+}
+
+func (inv *inventory) set(p scaling.Provider) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.provider = p
+}
+
+func (inv *inventory) seenOnce() bool {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return !inv.seen.IsZero()
+}
+
+// vm returns the VM of an instance by the last complete listing.
+func (inv *inventory) vm(id string) (scaling.VM, bool) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	vm, ok := inv.vms[id]
+	return vm, ok
+}
+
+func (inv *inventory) status() (time.Time, error) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return inv.seen, inv.err
+}
+
+// listDeadline bounds one listing.
+const listDeadline = 30 * time.Second
+
+func (inv *inventory) loop(ctx context.Context) {
+	for {
+		first := !inv.seenOnce()
+		inv.list(ctx)
+		if first && inv.seenOnce() {
+			for _, g := range inv.eng.all() {
+				poke(g.wake)
+			}
+		}
+		pause := inv.eng.opts.ListTick
+		if !inv.seenOnce() {
+			pause = min(pause, time.Second) // nothing is filled before the first listing
+		}
+		if !sleep(ctx, pause, inv.wake) {
+			return
+		}
+	}
+}
+
+func (inv *inventory) list(ctx context.Context) {
+	inv.mu.Lock()
+	p := inv.provider
+	inv.mu.Unlock()
+	cctx, cancel := context.WithTimeout(ctx, listDeadline)
+	defer cancel()
+	begun := inv.eng.now()
+	var vms []scaling.VM
+	err := inv.eng.metrics.call(inv.name, "list", func() (err error) {
+		vms, err = p.List(cctx)
+		return err
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	if err != nil {
+		if inv.err == nil {
+			inv.eng.log.Warn("the provider cannot be listed; trying again", "provider", inv.name, "err", err)
+		}
+		inv.err = err
+		return
+	}
+	if inv.err != nil {
+		inv.eng.log.Info("the provider is listed again", "provider", inv.name)
+	}
+	inv.err, inv.seen = nil, begun
+	inv.vms = make(map[string]scaling.VM, len(vms))
+	for _, vm := range vms {
+		inv.vms[vm.ID] = vm
+	}
+}

@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// lookups asks the sources, in one look-up for all groups, on its own pace and
+// whenever a notification came.
+type lookups struct {
+	eng  *Engine
+	wake chan struct{}
+
+	mu       sync.Mutex
+	readings map[string]scaling.Reading
+	meterErr error
+	meterAt  time.Time
+	sources  map[string]*answer
+}
+
+// answer is what one source said last.
+type answer struct {
+	asked    time.Time // when it was last asked and answered or failed
+	evidence []scaling.Evidence
+	err      error
+}
+
+func newLookups(e *Engine) *lookups {
+	return &lookups{eng: e, wake: make(chan struct{}, 1), sources: map[string]*answer{}}
+}
+
+// lookupDeadline bounds one look-up at one source.
+const lookupDeadline = 10 * time.Second
+
+func (l *lookups) loop(ctx context.Context) {
+	for {
+		var wg sync.WaitGroup
+		if l.eng.opts.Meter != nil {
+			wg.Go(func() { l.meter(ctx) })
+		}
+		for _, c := range l.eng.opts.Confirmers {
+			wg.Go(func() { l.ask(ctx, c) })
+		}
+		wg.Wait()
+		for _, g := range l.eng.all() {
+			poke(g.wake)
+		}
+		if !sleep(ctx, l.eng.opts.LookupTick, l.wake) {
+			return
+		}
+	}
+}
+
+func (l *lookups) meter(ctx context.Context) {
+	cctx, cancel := context.WithTimeout(ctx, lookupDeadline)
+	defer cancel()
+	r, err := l.eng.opts.Meter.Readings(cctx)
+	if ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		r = nil
+		if l.meterErr == nil {
+			l.eng.log.Warn("the meter cannot be read; every reading is missing until it can", "err", err)
+		}
+	}
+	l.readings, l.meterErr, l.meterAt = r, err, l.eng.now()
+}
+
+// ask asks one source and keeps the answer. The time asked is that of the
+// question: the answer says nothing of what came later.
+func (l *lookups) ask(ctx context.Context, c scaling.Confirmer) *answer {
+	cctx, cancel := context.WithTimeout(ctx, lookupDeadline)
+	defer cancel()
+	a := &answer{asked: l.eng.now()}
+	a.evidence, a.err = c.Confirm(cctx)
+	if ctx.Err() != nil {
+		return a
+	}
+	l.eng.metrics.confirmation(c.Source(), a)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.sources[c.Source()]; a.err != nil && (old == nil || old.err == nil) {
+		l.eng.log.Warn("the source cannot be asked; it confirms nothing until it can", "source", c.Source(), "err", a.err)
+	}
+	l.sources[c.Source()] = a
+	return a
+}
+
+// of returns what is known for one group.
+func (l *lookups) of(group string) scaling.Lookup {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := scaling.Lookup{Asked: make(map[string]time.Time, len(l.sources)), Readings: l.readings}
+	for name, a := range l.sources {
+		out.Asked[name] = a.asked
+		if a.err != nil {
+			for _, sig := range []scaling.Signal{scaling.High, scaling.Low} {
+				out.Evidence = append(out.Evidence, scaling.Evidence{
+					Source: name, Group: group, Signal: sig, State: scaling.EvidenceUnreachable, Detail: a.err.Error(),
+				})
+			}
+			continue
+		}
+		for _, ev := range a.evidence {
+			if ev.Group == group {
+				ev.Source = name
+				out.Evidence = append(out.Evidence, ev)
+			}
+		}
+	}
+	return out
+}
+
+// complete reports whether every source was asked since the start.
+func (l *lookups) complete() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.eng.opts.Meter != nil && l.meterAt.IsZero() {
+		return false
+	}
+	return len(l.sources) == len(l.eng.opts.Confirmers)
+}
+
+// knows reports whether a source knows the alert as firing or suppressed; it is
+// asked again when its last answer does not have it. An unreachable source is
+// not a denial.
+func (l *lookups) knows(ctx context.Context, c scaling.Confirmer, n scaling.Notification) bool {
+	l.mu.Lock()
+	a := l.sources[c.Source()]
+	l.mu.Unlock()
+	if a != nil && has(a, n) {
+		return true
+	}
+	a = l.ask(ctx, c)
+	return a.err != nil || has(a, n)
+}
+
+func has(a *answer, n scaling.Notification) bool {
+	for _, e := range a.evidence {
+		if e.Group == n.Group && e.Signal == n.Signal {
+			return true
+		}
+	}
+	return false
+}
+
+// problems says what cannot be asked, for people.
+func (l *lookups) problems() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	if l.meterErr != nil {
+		out = append(out, "meter: "+l.meterErr.Error())
+	}
+	for name := range maps.Keys(l.sources) {
+		if err := l.sources[name].err; err != nil {
+			out = append(out, name+": "+err.Error())
+		}
+	}
+	return out
+}
+
+func (l *lookups) reading(uuid string) *scaling.Reading {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r, ok := l.readings[uuid]; ok && uuid != "" {
+		return &r
+	}
+	return nil
+}

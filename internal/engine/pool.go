@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// poolView is what is known of a group's pool.
+type poolView struct {
+	status scaling.PoolStatus
+	// seen is when the last observation that succeeded was begun; zero: never.
+	seen time.Time
+	// applied is the wish that the last observation followed: an observation shows
+	// the effect only of wishes that were applied before it began.
+	applied scaling.Pool
+	err     error
+}
+
+// wish is who takes traffic, as a function of the instances' states and nothing
+// else, so that a balancer that forgot everything is put right by the next tick.
+func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
+	p := scaling.Pool{Group: gc.Group.Name, AllowEmpty: gc.Group.Min == 0}
+	for _, i := range s.Instances {
+		m := scaling.Member{ID: i.ID, Name: i.Name, Addr: netip.AddrPortFrom(i.Address, gc.Group.Port)}
+		if !i.Address.IsValid() {
+			continue
+		}
+		switch i.State {
+		case scaling.StateJoining:
+			m.State = scaling.MemberJoining
+		case scaling.StateInService:
+			m.State = scaling.MemberReady
+		case scaling.StateDraining:
+			m.State = scaling.MemberDraining
+		case scaling.StateRemoving:
+			m.State = scaling.MemberLeaving
+		case scaling.StateRequested, scaling.StateCreating, scaling.StateBooting, scaling.StateGone, scaling.StateFailed:
+			continue
+		}
+		p.Members = append(p.Members, m)
+	}
+	return p
+}
+
+// busy reports whether somebody waits for the pool, so that it is worth asking
+// often.
+func busy(p scaling.Pool) bool {
+	for _, m := range p.Members {
+		if m.State != scaling.MemberReady {
+			return true
+		}
+	}
+	return false
+}
+
+// poolLoop keeps the pool as wished.
+func (g *group) poolLoop(ctx context.Context) {
+	for {
+		st := g.view()
+		gc := g.config()
+		want := wish(gc, &st)
+		g.reconcilePool(ctx, gc, want)
+		pause := g.eng.opts.PoolTick
+		if busy(want) {
+			pause = min(pause, 200*time.Millisecond)
+		}
+		if !sleep(ctx, pause, g.poolWake) {
+			return
+		}
+	}
+}
+
+func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.Pool) {
+	cctx, cancel := context.WithTimeout(ctx, gc.Group.CallDeadline)
+	defer cancel()
+	var err error
+	// A group without any member has nothing to say about its pool: a lost store
+	// must not empty a pool that serves.
+	apply := !g.observing() && (len(want.Members) > 0 || want.AllowEmpty)
+	if apply {
+		err = g.eng.metrics.call(gc.Group.Balancer, "apply", func() error { return gc.Balancer.Apply(cctx, want) })
+	}
+	begun := g.eng.now()
+	var st scaling.PoolStatus
+	oerr := g.eng.metrics.call(gc.Group.Balancer, "observe", func() (err error) {
+		st, err = gc.Balancer.Observe(cctx)
+		return err
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		err = oerr
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil && (g.pool.err == nil || g.pool.err.Error() != err.Error()) {
+		g.log.Warn("the pool cannot be reconciled; trying again", "pool", gc.Group.Balancer, "err", err)
+	}
+	if err == nil && g.pool.err != nil {
+		g.log.Info("the pool is reconciled again", "pool", gc.Group.Balancer)
+	}
+	g.pool.err = err
+	if oerr == nil {
+		g.pool.status, g.pool.seen = st, begun
+		g.pool.applied = scaling.Pool{}
+		if err == nil && apply {
+			g.pool.applied = want
+		}
+	}
+	g.broadcast()
+}
+
+// member returns what the last good observation says of an instance, if that
+// observation followed a wish for the given state.
+func (g *group) member(id string, wished scaling.MemberState) (st scaling.MemberStatus, present, current bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.pool.applied.Members {
+		if m.ID == id && m.State == wished {
+			current = true
+		}
+	}
+	if g.pool.err != nil {
+		current = false
+	}
+	st, present = g.pool.status.Member(id)
+	return st, present, current
+}

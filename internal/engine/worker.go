@@ -1,0 +1,405 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// worker moves one instance, from requested into service or from draining to
+// gone, one journalled step after the other. Every step reads the state first and
+// can be begun again, so a worker that was killed is simply started anew.
+type worker struct {
+	g     *group
+	id    string
+	log   *slog.Logger
+	tries int // of the call that is being tried
+}
+
+// poll is how often a worker asks its provider while it waits for a guest.
+const poll = 250 * time.Millisecond
+
+func (w *worker) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		st := w.g.view()
+		i := st.Instance(w.id)
+		if i == nil {
+			return
+		}
+		gc := w.g.config()
+		var err error
+		switch i.State {
+		case scaling.StateRequested:
+			// The intent to call the provider is durable before the call is made.
+			err = w.change(ctx, func(s *scaling.State) { s.Enter(w.id, scaling.StateCreating, time.Time{}, w.now()) })
+		case scaling.StateCreating:
+			err = w.create(ctx, gc, *i)
+		case scaling.StateBooting:
+			err = w.boot(ctx, gc, *i)
+		case scaling.StateJoining:
+			err = w.join(ctx, gc, *i)
+		case scaling.StateDraining:
+			err = w.drain(ctx, gc, *i)
+		case scaling.StateRemoving:
+			err = w.remove(ctx, gc, *i, &st)
+		case scaling.StateInService, scaling.StateGone, scaling.StateFailed:
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			w.pause(ctx, err)
+		}
+	}
+}
+
+func (w *worker) now() time.Time { return w.g.eng.now() }
+
+func (w *worker) change(ctx context.Context, fn func(*scaling.State)) error {
+	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
+	defer cancel()
+	err := w.g.change(cctx, func(s *scaling.State) error { fn(s); return nil })
+	if err != nil && ctx.Err() == nil {
+		w.log.Error("the store cannot be written; the step waits", "err", err)
+	}
+	return err
+}
+
+// pause waits after an error, longer with each one in a row, with jitter so that
+// many instances do not ask a sick provider at the same time.
+func (w *worker) pause(ctx context.Context, err error) {
+	d := min(250*time.Millisecond<<min(w.tries, 6), 15*time.Second)
+	d = d/2 + rand.N(d/2+1) //nolint:gosec // jitter is no secret
+	w.tries++
+	w.log.Debug("step will be tried again", "err", err, "pause", d)
+	sleep(ctx, d, nil)
+}
+
+// await waits for any change of the group, at most d.
+func (w *worker) await(ctx context.Context, changed <-chan struct{}, d time.Duration) {
+	sleep(ctx, d, changed)
+}
+
+// call runs one call to the provider with its deadline and notes it in the step.
+func (w *worker) call(ctx context.Context, gc GroupConfig, name string, fn func(context.Context) error) error {
+	cctx, cancel := context.WithTimeout(ctx, gc.Group.CallDeadline)
+	defer cancel()
+	err := w.g.eng.metrics.call(gc.Group.Provider, name, func() error { return fn(cctx) })
+	if err != nil && ctx.Err() == nil {
+		w.log.Debug("provider call", "call", name, "class", scaling.ClassOf(err).String(), "err", err)
+	}
+	return err
+}
+
+func (w *worker) giveUp(ctx context.Context, gc GroupConfig, why string) error {
+	w.tries = 0
+	err := w.change(ctx, func(s *scaling.State) { s.FailLaunch(w.id, why, gc.Group, w.now()) })
+	poke(w.g.poolWake)
+	return err
+}
+
+// create makes the VM, or adopts it.
+func (w *worker) create(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
+	if w.now().After(i.Deadline) {
+		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while creating", gc.Group.LaunchDeadline))
+	}
+	spec := scaling.LaunchSpec{ID: i.ID, Group: i.Group, Name: i.Name, Number: i.Number}
+	var vm scaling.VM
+	err := w.call(ctx, gc, w.creating(i), func(ctx context.Context) (err error) {
+		if !i.Adopted {
+			vm, err = gc.Provider.Create(ctx, spec)
+			return err
+		}
+		a, ok := gc.Provider.(scaling.Adopter)
+		if !ok {
+			return scaling.Errorf(scaling.Permanent, "adopt %s: provider %s cannot adopt", i.Name, gc.Group.Provider)
+		}
+		vm, err = a.Adopt(ctx, spec)
+		return err
+	})
+	if ctx.Err() != nil {
+		return err
+	}
+	if err == nil {
+		w.tries = 0
+		w.g.room("")
+		return w.change(ctx, func(s *scaling.State) {
+			if x := s.Instance(w.id); x != nil {
+				x.UUID = vm.UUID
+			}
+			s.Tried(w.id, nil)
+			s.Enter(w.id, scaling.StateBooting, time.Time{}, w.now())
+		})
+	}
+	switch scaling.ClassOf(err) {
+	case scaling.Temporary, scaling.Unknown:
+		// After unknown the provider answers temporary until the lost call returned;
+		// Create then takes over what it left. Nothing is made twice.
+		_ = w.change(ctx, func(s *scaling.State) { s.Tried(w.id, err) })
+		return err
+	case scaling.Quota:
+		w.g.room(err.Error())
+	case scaling.Conflict, scaling.NotFound, scaling.Permanent:
+	}
+	_ = w.change(ctx, func(s *scaling.State) { s.Tried(w.id, err) })
+	return w.giveUp(ctx, gc, err.Error())
+}
+
+func (w *worker) creating(i scaling.Instance) string {
+	if i.Adopted {
+		return "adopt"
+	}
+	return "create"
+}
+
+// boot waits until the VM runs and has an address.
+func (w *worker) boot(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
+	if w.now().After(i.Deadline) {
+		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while booting: no address", gc.Group.LaunchDeadline))
+	}
+	var vm scaling.VM
+	err := w.call(ctx, gc, "get", func(ctx context.Context) (err error) {
+		vm, err = gc.Provider.Get(ctx, i.Ref())
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case scaling.IsNotFound(err):
+		return w.giveUp(ctx, gc, "the VM vanished while booting")
+	case err != nil:
+		return err
+	}
+	w.tries = 0
+	if vm.Power == scaling.PowerStopped || vm.Power == scaling.PowerCrashed {
+		return w.giveUp(ctx, gc, fmt.Sprintf("the VM is %s while booting", vm.Power))
+	}
+	if vm.Power == scaling.PowerRunning && len(vm.Addresses) > 0 {
+		err := w.change(ctx, func(s *scaling.State) {
+			if x := s.Instance(w.id); x != nil {
+				x.Address = vm.Addresses[0]
+			}
+			s.Enter(w.id, scaling.StateJoining, time.Time{}, w.now())
+		})
+		poke(w.g.poolWake)
+		return err
+	}
+	sleep(ctx, poll, nil)
+	return nil
+}
+
+// join waits until the balancer's own checks pass; only then it may take traffic.
+func (w *worker) join(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
+	changed := w.g.watch()
+	m, present, current := w.g.member(w.id, scaling.MemberJoining)
+	if present && current && (m.Health == scaling.HealthUp || !gc.Balancer.Capabilities().Health) {
+		err := w.change(ctx, func(s *scaling.State) { s.InService(w.id, gc.Group, w.now()) })
+		poke(w.g.poolWake)
+		return err
+	}
+	if w.now().After(i.Deadline) {
+		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while joining: %s", gc.Group.LaunchDeadline, w.poolSays(m, present)))
+	}
+	w.await(ctx, changed, time.Second)
+	return nil
+}
+
+func (w *worker) poolSays(m scaling.MemberStatus, present bool) string {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	switch {
+	case w.g.pool.err != nil:
+		return w.g.pool.err.Error()
+	case !present:
+		return "not in the pool"
+	}
+	return "health is " + string(m.Health)
+}
+
+// drain waits for the sessions to end, by an observation that followed the drain.
+func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
+	changed := w.g.watch()
+	m, present, current := w.g.member(w.id, scaling.MemberDraining)
+	drained := current && present && m.State == scaling.MemberDraining && m.Sessions == 0
+	// A member that is not there although it was just wished has lost its sessions
+	// with the balancer that forgot it.
+	drained = drained || (current && !present)
+	if !drained && w.now().Before(i.Deadline) {
+		w.await(ctx, changed, min(time.Second, max(i.Deadline.Sub(w.now()), time.Millisecond)))
+		return nil
+	}
+	if !drained {
+		w.log.Warn("the drain deadline passed; what is left is cut", "sessions", m.Sessions, "deadline", gc.Group.DrainDeadline)
+	}
+	err := w.change(ctx, func(s *scaling.State) { s.Drained(w.id, gc.Group, w.now()) })
+	poke(w.g.poolWake)
+	return err
+}
+
+// remove takes the instance out of the pool, stops the guest and deletes what is
+// ours of it, or lets an adopted VM go.
+func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance, st *scaling.State) error {
+	if i.Address.IsValid() && w.step(st) != "shutdown" && w.step(st) != "power_off" && w.step(st) != "delete" {
+		changed := w.g.watch()
+		if _, present, current := w.g.member(w.id, scaling.MemberLeaving); present || !current {
+			if w.step(st) != "leave" {
+				return w.change(ctx, func(s *scaling.State) { s.Step(w.id, "leave", w.now()) })
+			}
+			w.await(ctx, changed, time.Second)
+			return nil
+		}
+	}
+	launchFailed := i.Failure != ""
+	if i.Adopted && launchFailed {
+		// It never served: it is left as it was found.
+		return w.release(ctx, gc, i, "released as it was found")
+	}
+	if !launchFailed {
+		if done, err := w.snapshot(ctx, gc, i); err != nil || !done {
+			return err
+		}
+		if done, err := w.stop(ctx, gc, i, st); err != nil || !done {
+			return err
+		}
+	}
+	if i.Adopted && gc.Group.OnRemove != scaling.OnRemoveDelete {
+		return w.release(ctx, gc, i, "shut down and kept with its disks")
+	}
+	if w.step(st) != "delete" {
+		return w.change(ctx, func(s *scaling.State) { s.Step(w.id, "delete", w.now()) })
+	}
+	err := w.call(ctx, gc, "delete", func(ctx context.Context) error { return gc.Provider.Delete(ctx, i.Ref()) })
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case err == nil || scaling.IsNotFound(err):
+		return w.gone(ctx, gc, "removed with its disks")
+	}
+	switch scaling.ClassOf(err) {
+	case scaling.Conflict, scaling.Permanent:
+		return w.change(ctx, func(s *scaling.State) { s.FailRemove(w.id, err.Error(), w.now()) })
+	case scaling.Temporary, scaling.Unknown, scaling.Quota, scaling.NotFound:
+	}
+	_ = w.change(ctx, func(s *scaling.State) { s.Tried(w.id, err) })
+	return err
+}
+
+// step is the step that the instance's activity is in.
+func (w *worker) step(st *scaling.State) string {
+	i := st.Instance(w.id)
+	if i == nil {
+		return ""
+	}
+	a := st.Activity(i.Activity)
+	if a == nil || len(a.Steps) == 0 {
+		return ""
+	}
+	return a.Steps[len(a.Steps)-1].Name
+}
+
+func (w *worker) gone(ctx context.Context, gc GroupConfig, outcome string) error {
+	w.tries = 0
+	err := w.change(ctx, func(s *scaling.State) { s.Gone(w.id, gc.Group, outcome, w.now()) })
+	poke(w.g.poolWake)
+	return err
+}
+
+func (w *worker) release(ctx context.Context, gc GroupConfig, i scaling.Instance, outcome string) error {
+	a, ok := gc.Provider.(scaling.Adopter)
+	if !ok {
+		return w.gone(ctx, gc, outcome)
+	}
+	err := w.call(ctx, gc, "release", func(ctx context.Context) error { return a.Release(ctx, i.Ref()) })
+	if err != nil && !scaling.IsNotFound(err) {
+		if c := scaling.ClassOf(err); c == scaling.Conflict || c == scaling.Permanent {
+			return w.change(ctx, func(s *scaling.State) { s.FailRemove(w.id, err.Error(), w.now()) })
+		}
+		return err
+	}
+	return w.gone(ctx, gc, outcome)
+}
+
+// snapshot keeps a copy where the group asks for one. A removal whose snapshot is
+// refused for good does not go on: the copy was wanted.
+func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instance) (bool, error) {
+	sn, ok := gc.Provider.(scaling.Snapshotter)
+	if !gc.Group.Snapshot || !ok || i.PoweredOff {
+		return true, nil
+	}
+	err := w.call(ctx, gc, "snapshot", func(ctx context.Context) error {
+		return sn.Snapshot(ctx, i.Ref(), i.Name+"-"+i.Since.UTC().Format("20060102T150405Z"))
+	})
+	if err == nil || scaling.IsNotFound(err) {
+		return true, nil
+	}
+	if c := scaling.ClassOf(err); c == scaling.Permanent || c == scaling.Conflict {
+		return false, w.change(ctx, func(s *scaling.State) { s.FailRemove(w.id, err.Error(), w.now()) })
+	}
+	return false, err
+}
+
+// stop asks the guest to shut down and cuts its power at the deadline. It reports
+// whether the guest is known to be off.
+func (w *worker) stop(ctx context.Context, gc GroupConfig, i scaling.Instance, st *scaling.State) (bool, error) {
+	sh, ok := gc.Provider.(scaling.Shutdowner)
+	if !ok || i.PoweredOff {
+		return true, nil
+	}
+	var vm scaling.VM
+	err := w.call(ctx, gc, "get", func(ctx context.Context) (err error) {
+		vm, err = gc.Provider.Get(ctx, i.Ref())
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case err != nil && !scaling.IsNotFound(err):
+		return false, err
+	case err != nil || vm.Power == scaling.PowerStopped || vm.Power == scaling.PowerCrashed:
+		return true, w.change(ctx, func(s *scaling.State) {
+			if x := s.Instance(w.id); x != nil {
+				x.PoweredOff = true
+			}
+		})
+	}
+	now := w.now()
+	switch step := w.step(st); {
+	case step != "shutdown" && step != "power_off":
+		err := w.change(ctx, func(s *scaling.State) {
+			s.Step(w.id, "shutdown", now)
+			if x := s.Instance(w.id); x != nil {
+				x.Deadline = now.Add(gc.Group.ShutdownDeadline)
+			}
+		})
+		if err != nil {
+			return false, err
+		}
+		err = w.call(ctx, gc, "shutdown", func(ctx context.Context) error { return sh.Shutdown(ctx, i.Ref(), false) })
+		if err != nil && !scaling.IsNotFound(err) {
+			w.log.Warn("the guest could not be asked to stop; its power is cut at the deadline", "err", err, "deadline", gc.Group.ShutdownDeadline)
+		}
+	case now.After(i.Deadline) || step == "power_off":
+		if step != "power_off" {
+			w.log.Warn("the guest did not stop by itself; its power is cut", "deadline", gc.Group.ShutdownDeadline)
+			return false, w.change(ctx, func(s *scaling.State) { s.Step(w.id, "power_off", now) })
+		}
+		err := w.call(ctx, gc, "power_off", func(ctx context.Context) error { return sh.Shutdown(ctx, i.Ref(), true) })
+		if err != nil && !scaling.IsNotFound(err) {
+			return false, err
+		}
+	}
+	sleep(ctx, poll, nil)
+	return false, nil
+}
+
+// room notes whether the provider has room for another VM, and why not.
+func (g *group) room(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if why != "" && g.noRoom == "" {
+		g.log.Warn("the provider has no room", "err", why)
+	}
+	g.noRoom = why
+}
