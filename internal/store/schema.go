@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// applicationID marks the file as ours in SQLite's header ("shsc").
+const applicationID = 0x73687363
+
+// A migration brings the schema from the version before it to the next one, in
+// one transaction. The list only grows; what is released is never edited.
+type migration struct {
+	what string
+	sql  string
+}
+
+// Times are text in UTC with nine decimals, so that they sort and can be read;
+// NULL stands for none. Rows keep the order in which they were first written.
+func migrations() []migration {
+	return []migration{{what: "first schema", sql: `
+CREATE TABLE fence (
+  one          INTEGER PRIMARY KEY CHECK (one = 1),
+  epoch        INTEGER NOT NULL,
+  taken_by     TEXT,
+  taken_at     TEXT,
+  backup_of    TEXT                -- when this copy was made; NULL in a live store
+) STRICT;
+INSERT INTO fence (one, epoch) VALUES (1, 0);
+
+CREATE TABLE groups (
+  name              TEXT PRIMARY KEY,
+  next_number       INTEGER NOT NULL,
+  primary_instance  TEXT NOT NULL,
+  desired           INTEGER NOT NULL,
+  adopted_names     TEXT NOT NULL, -- JSON
+  paused            INTEGER NOT NULL,
+  pause_out         INTEGER NOT NULL,
+  pause_in          INTEGER NOT NULL,
+  pause_until       TEXT,
+  pause_by          TEXT NOT NULL,
+  pause_reason      TEXT NOT NULL,
+  paused_at         TEXT,
+  hold_until        TEXT,
+  last_action_end   TEXT,
+  cooldown_until    TEXT,
+  failures          INTEGER NOT NULL,
+  backoff_until     TEXT,
+  last_notification TEXT
+) STRICT;
+
+CREATE TABLE instances (
+  seq           INTEGER PRIMARY KEY,
+  id            TEXT NOT NULL UNIQUE,
+  group_name    TEXT NOT NULL,
+  name          TEXT NOT NULL,
+  number        INTEGER NOT NULL,
+  state         TEXT NOT NULL,
+  since         TEXT,
+  adopted       INTEGER NOT NULL,
+  uuid          TEXT NOT NULL,
+  address       TEXT NOT NULL,
+  created_at    TEXT,
+  in_service_at TEXT,
+  deadline      TEXT,
+  activity      TEXT NOT NULL,
+  failure       TEXT NOT NULL,
+  protected     INTEGER NOT NULL,
+  powered_off   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX instances_group ON instances (group_name);
+
+CREATE TABLE activities (
+  seq                INTEGER PRIMARY KEY,
+  id                 TEXT NOT NULL UNIQUE,
+  group_name         TEXT NOT NULL,
+  kind               TEXT NOT NULL,
+  status             TEXT NOT NULL,
+  cause              TEXT NOT NULL,
+  cause_signal       TEXT NOT NULL,
+  cause_fingerprint  TEXT NOT NULL,
+  cause_source       TEXT NOT NULL,
+  cause_evidence_at  TEXT,
+  cause_order        TEXT NOT NULL,
+  cause_by           TEXT NOT NULL,
+  cause_detail       TEXT NOT NULL,
+  launch             TEXT NOT NULL,
+  remove             TEXT NOT NULL,
+  created            TEXT,
+  ended              TEXT,
+  steps              TEXT NOT NULL, -- JSON; the view steps has them as rows
+  outcome            TEXT NOT NULL
+) STRICT;
+CREATE INDEX activities_group ON activities (group_name, id);
+CREATE INDEX activities_open ON activities (group_name) WHERE status IN ('pending', 'running');
+
+CREATE VIEW steps AS
+  SELECT a.group_name, a.id AS activity, s.key AS position,
+    json_extract(s.value, '$.name') AS name,
+    json_extract(s.value, '$.started') AS started,
+    nullif(json_extract(s.value, '$.ended'), '0001-01-01T00:00:00Z') AS ended,
+    json_extract(s.value, '$.tries') AS tries,
+    json_extract(s.value, '$.err') AS err
+  FROM activities a, json_each(a.steps) s;
+
+CREATE TABLE leases (
+  seq         INTEGER PRIMARY KEY,
+  group_name  TEXT NOT NULL,
+  signal      TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  alert_name  TEXT NOT NULL,
+  starts_at   TEXT,
+  first_seen  TEXT,
+  last_seen   TEXT,
+  expires     TEXT,
+  receiver    TEXT NOT NULL,
+  UNIQUE (group_name, signal, fingerprint)
+) STRICT;
+
+CREATE TABLE orders (
+  seq        INTEGER PRIMARY KEY,
+  id         TEXT NOT NULL,
+  group_name TEXT NOT NULL,
+  kind       TEXT NOT NULL,
+  count      INTEGER NOT NULL,
+  instance   TEXT NOT NULL,
+  by         TEXT NOT NULL,
+  at         TEXT,
+  hold       TEXT NOT NULL,
+  key        TEXT NOT NULL,
+  UNIQUE (group_name, id)
+) STRICT;
+
+CREATE TABLE consumed (
+  seq        INTEGER PRIMARY KEY,
+  group_name TEXT NOT NULL,
+  signal     TEXT NOT NULL,
+  at         TEXT,
+  UNIQUE (group_name, signal)
+) STRICT;
+
+CREATE TABLE budgets (
+  seq        INTEGER PRIMARY KEY,
+  group_name TEXT NOT NULL,
+  what       TEXT NOT NULL, -- creation or removal
+  at         TEXT,
+  nth        INTEGER NOT NULL, -- tells those of one moment apart
+  UNIQUE (group_name, what, at, nth)
+) STRICT;
+
+CREATE TABLE answers (
+  seq        INTEGER PRIMARY KEY,
+  group_name TEXT NOT NULL,
+  key        TEXT NOT NULL,
+  digest     TEXT NOT NULL,
+  order_id   TEXT NOT NULL,
+  at         TEXT,
+  UNIQUE (group_name, key)
+) STRICT;
+`}}
+}
+
+// identify reads the schema version and refuses what is not ours to touch. It
+// writes nothing, so that a newer scalehook's file stays as it is.
+func identify(ctx context.Context, db *sql.DB, newest int) (version int, err error) {
+	var app, tables int
+	if err := errors.Join(
+		db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&app),
+		db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version),
+		db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables),
+	); err != nil {
+		return 0, err
+	}
+	switch {
+	case app == 0 && version == 0 && tables == 0:
+		return 0, nil
+	case app != applicationID:
+		return 0, fmt.Errorf("%w: a SQLite database of another program", ErrNotAStore)
+	case version > newest:
+		return 0, fmt.Errorf("%w (schema %d, this one knows %d): use that version, or the copy it made before it migrated",
+			ErrNewerSchema, version, newest)
+	}
+	return version, nil
+}
+
+// migrate brings the schema up to date. A store with anything in it is copied
+// first, so that the way back to the older program is open.
+func (s *Store) migrate(ctx context.Context, version int, list []migration) error {
+	if version == len(list) {
+		return nil
+	}
+	if version > 0 {
+		stamp := s.now().UTC().Format("20060102T150405")
+		copied := fmt.Sprintf("%s.schema%d-%s", s.path, version, stamp)
+		if err := s.copyTo(ctx, s.writer, copied); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("copy the store before its migration: %w", err)
+		}
+		s.log.InfoContext(ctx, "copied the store before its migration", "copy", copied, "from_schema", version, "to_schema", len(list))
+	}
+	for i := version; i < len(list); i++ {
+		tx, err := s.writer.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		script := fmt.Sprintf("%s;\nPRAGMA application_id = %d; PRAGMA user_version = %d;", list[i].sql, applicationID, i+1)
+		if _, err := tx.ExecContext(ctx, script); err != nil {
+			return errors.Join(fmt.Errorf("migrate the store to schema %d (%s): %w", i+1, list[i].what, err), tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return fmt.Errorf("migrate the store to schema %d (%s): %w", i+1, list[i].what, err)
+		}
+	}
+	return nil
+}
