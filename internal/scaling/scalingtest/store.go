@@ -154,8 +154,8 @@ func (f *filler) fill(v reflect.Value) {
 	//nolint:exhaustive // a kind that is not here has to be added, and says so
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			f.fill(v.Field(i))
+		for _, field := range v.Fields() {
+			f.fill(field)
 		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -442,7 +442,11 @@ func storeBackup(t *testing.T, place StoreUnderTest) {
 		t.Error("a backup was overwritten")
 	}
 	restored := place.OpenFile(t, file)
-	defer restored.Close()
+	t.Cleanup(func() {
+		if err := restored.Close(); err != nil {
+			t.Errorf("close the copy: %v", err)
+		}
+	})
 	got := view(t, restored, "web")
 	if got.Desired != 3 || len(got.Instances) != 1 {
 		t.Errorf("the copy has %+v", got)
