@@ -33,7 +33,7 @@ func explain(err error) error {
 		return err
 	}
 	var kind error
-	//nolint:exhaustive // SQLite has dozens of codes; only these mean something to an operator
+	// SQLite has dozens of codes; only these mean something to an operator.
 	switch lite.Code {
 	case sqlite3.ErrCorrupt:
 		kind = ErrCorrupt

@@ -370,7 +370,7 @@ func changer(path string) {
 	ctx := context.Background()
 	s, err := store.Open(ctx, path, store.Options{})
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	for {
@@ -381,10 +381,10 @@ func changer(path string) {
 			state.Instances = append(state.Instances, scaling.Instance{ID: strconv.Itoa(n)})
 			return nil
 		}); err != nil {
-			fmt.Println(err)
+			fmt.Fprintln(os.Stdout, err)
 			return
 		}
-		fmt.Println(n)
+		fmt.Fprintln(os.Stdout, n)
 	}
 }
 
@@ -414,14 +414,9 @@ func TestAFullOrReadOnlyDiskIsNamedAndHarmless(t *testing.T) {
 		_, err = file.Write(make([]byte, 4096))
 	}
 	file.Close()
-	var desired int
-	for desired = 2; err != nil && desired < 3000 && !errors.Is(err, store.ErrFull); desired++ {
-		err = nil
-		if failed := set(t.Context(), s, desired); failed != nil {
-			err = failed
-			break
-		}
-		err = errors.New("not full yet")
+	desired := 2
+	for err = set(t.Context(), s, desired); err == nil && desired < 3000; err = set(t.Context(), s, desired) {
+		desired++
 	}
 	if !errors.Is(err, store.ErrFull) {
 		t.Fatalf("Change on a full disk = %v, want ErrFull", err)

@@ -27,8 +27,13 @@ func instances() table[scaling.Instance] {
 				address = i.Address.String()
 			}
 			return []any{i.ID}, []any{
-				i.Name, i.Number, string(i.State), stamp{i.Since}, i.Adopted, i.UUID, address, stamp{i.CreatedAt}, stamp{i.InServiceAt},
-				stamp{i.Deadline}, i.Activity, i.Failure, i.Protected, i.PoweredOff,
+				i.Name, i.Number, string(i.State),
+				stamp{i.Since},
+				i.Adopted, i.UUID, address,
+				stamp{i.CreatedAt},
+				stamp{i.InServiceAt},
+				stamp{i.Deadline},
+				i.Activity, i.Failure, i.Protected, i.PoweredOff,
 			}
 		},
 		scan: func(rows *sql.Rows) (i scaling.Instance, err error) {
@@ -57,8 +62,11 @@ func activities() table[scaling.Activity] {
 		row: func(a scaling.Activity) (keys, values []any) {
 			return []any{a.ID}, []any{
 				string(a.Kind), string(a.Status), string(a.Cause.Kind), string(a.Cause.Signal), a.Cause.Fingerprint, a.Cause.Source,
-				stamp{a.Cause.EvidenceAt}, a.Cause.Order, a.Cause.By, a.Cause.Detail, a.Launch, a.Remove,
-				stamp{a.Created}, stamp{a.Ended}, listJSON(a.Steps), a.Outcome,
+				stamp{a.Cause.EvidenceAt},
+				a.Cause.Order, a.Cause.By, a.Cause.Detail, a.Launch, a.Remove,
+				stamp{a.Created},
+				stamp{a.Ended},
+				listJSON(a.Steps), a.Outcome,
 			}
 		},
 		scan: func(rows *sql.Rows) (scaling.Activity, error) { return scanActivity(rows) },
@@ -72,8 +80,11 @@ func scanActivity(rows *sql.Rows, more ...any) (a scaling.Activity, err error) {
 	var steps string
 	into := []any{
 		&a.ID, &a.Kind, &a.Status, &a.Cause.Kind, &a.Cause.Signal, &a.Cause.Fingerprint, &a.Cause.Source,
-		stampTo{&a.Cause.EvidenceAt}, &a.Cause.Order, &a.Cause.By, &a.Cause.Detail, &a.Launch, &a.Remove,
-		stampTo{&a.Created}, stampTo{&a.Ended}, &steps, &a.Outcome,
+		stampTo{&a.Cause.EvidenceAt},
+		&a.Cause.Order, &a.Cause.By, &a.Cause.Detail, &a.Launch, &a.Remove,
+		stampTo{&a.Created},
+		stampTo{&a.Ended},
+		&steps, &a.Outcome,
 	}
 	if err := rows.Scan(append(into, more...)...); err != nil {
 		return a, err
@@ -188,8 +199,16 @@ func groupValues(s *scaling.State) []any {
 		p = *s.Pause
 	}
 	return []any{
-		s.NextNumber, s.Primary, s.Desired, listJSON(s.AdoptedNames), s.Pause != nil, p.Out, p.In, stamp{p.Until}, p.By, p.Reason, stamp{p.At},
-		stamp{s.HoldUntil}, stamp{s.LastActionEnd}, stamp{s.CooldownUntil}, s.Failures, stamp{s.BackoffUntil}, stamp{s.LastNotification},
+		s.NextNumber, s.Primary, s.Desired, listJSON(s.AdoptedNames), s.Pause != nil, p.Out, p.In,
+		stamp{p.Until},
+		p.By, p.Reason,
+		stamp{p.At},
+		stamp{s.HoldUntil},
+		stamp{s.LastActionEnd},
+		stamp{s.CooldownUntil},
+		s.Failures,
+		stamp{s.BackoffUntil},
+		stamp{s.LastNotification},
 	}
 }
 
