@@ -1,0 +1,222 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+const (
+	// maxBody is how much of a request's body is read, in bytes. A notification
+	// with a thousand alerts is about half of it.
+	maxBody = 1 << 20
+	// callTimeout bounds what one request may wait for the engine. Alertmanager
+	// gives up after 10 s at the earliest.
+	callTimeout = 5 * time.Second
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	// Intake, Operator and Viewer are the engine's faces. All are required.
+	Intake   scaling.Intake
+	Operator scaling.Operator
+	Viewer   scaling.Viewer
+
+	// Tokens are the bearer tokens that are accepted.
+	Tokens []Token
+	// Insecure takes orders and notifications without a token. Host, origin and
+	// content type are checked all the same.
+	Insecure bool
+
+	// ExternalURL is where people and senders reach the server; its host is
+	// accepted in the Host header. Nil for none.
+	ExternalURL *url.URL
+	// AllowedHosts are further names accepted in the Host header, without a port.
+	// Loopback names and IP addresses always are: a page that was led here by DNS
+	// rebinding cannot carry those.
+	AllowedHosts []string
+
+	Logger *slog.Logger
+	// Registry gets the server's metrics, and everything in it is served at
+	// /metrics. Required.
+	Registry *prometheus.Registry
+
+	// Reload reads the configuration again; it must leave the old one in force if
+	// it returns an error. Nil answers POST /-/reload with 403.
+	Reload func(ctx context.Context) error
+	// Ready returns why the server is not ready, or nil. Nil is always ready.
+	Ready func() error
+	// Backup writes a consistent copy of the store to a new file. Nil answers
+	// POST /api/v1/backup with 404.
+	Backup func(ctx context.Context, file string) error
+	// BackupDir is where that file is made before it is sent; empty for the
+	// system's folder of temporary files.
+	BackupDir string
+	// Pprof serves /debug/pprof to operators.
+	Pprof bool
+	// Build is shown at /api/v1/status/buildinfo.
+	Build api.BuildInfo
+
+	// MaxConnections bounds the open connections of one listener; 0 means 512.
+	MaxConnections int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	if o.Intake == nil || o.Operator == nil || o.Viewer == nil {
+		errs = append(errs, errors.New("an intake, an operator and a viewer are required"))
+	}
+	if o.Logger == nil {
+		errs = append(errs, errors.New("a logger is required"))
+	}
+	if o.Registry == nil {
+		errs = append(errs, errors.New("a registry is required"))
+	}
+	if o.MaxConnections < 0 {
+		errs = append(errs, fmt.Errorf("max connections %d: must not be negative", o.MaxConnections))
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 512
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
+	return errors.Join(errs...)
+}
+
+// Server answers HTTP requests. Make it with New.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	tokens  *tokens
+	hosts   hosts
+	origin  *http.CrossOriginProtection
+	metrics *metrics
+	handler http.Handler
+	started time.Time
+}
+
+// New makes a server, reads its token files once and registers its metrics. It
+// starts nothing. The error names every problem.
+func New(opts Options) (*Server, error) {
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("make the HTTP server: %w", err)
+	}
+	toks, err := newTokens(opts.Tokens)
+	if err != nil {
+		return nil, fmt.Errorf("make the HTTP server: %w", err)
+	}
+	s := &Server{
+		opts:    opts,
+		log:     opts.Logger,
+		tokens:  toks,
+		hosts:   newHosts(opts.ExternalURL, opts.AllowedHosts),
+		origin:  http.NewCrossOriginProtection(),
+		started: opts.Now(),
+	}
+	if u := opts.ExternalURL; u != nil {
+		if err := s.origin.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+			return nil, fmt.Errorf("make the HTTP server: external URL %q: %w", u, err)
+		}
+	}
+	if s.metrics, err = newMetrics(opts.Registry, opts.Viewer, opts.Logger, opts.Now); err != nil {
+		return nil, fmt.Errorf("make the HTTP server: register its metrics: %w", err)
+	}
+	s.handler = s.metrics.instrument(s.recovered(s.guarded(s.routes())))
+	return s, nil
+}
+
+// Handler returns all routes behind all checks. It may be called more than once.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// routes is the table of what is served: echo finds the handler, the handlers
+// are this package's own.
+func (s *Server) routes() http.Handler {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.answerError
+
+	e.GET("/", s.landing)
+	e.GET("/-/healthy", s.healthy)
+	e.GET("/-/ready", s.ready)
+	e.POST("/-/reload", s.reload, s.auth(RoleOperator))
+	e.GET("/metrics", echo.WrapHandler(promhttp.InstrumentMetricHandler(s.opts.Registry,
+		promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{
+			ErrorLog:            promLog{s.log},
+			ErrorHandling:       promhttp.ContinueOnError,
+			Registry:            s.opts.Registry,
+			MaxRequestsInFlight: 8,
+			Timeout:             10 * time.Second,
+		}))))
+
+	v1 := e.Group(api.Prefix)
+	v1.POST("/alertmanager", s.intake, s.intakeAuth, jsonOnly)
+
+	operate := func(method, path string, h echo.HandlerFunc) {
+		v1.Add(method, path, h, s.auth(RoleOperator), jsonOnly)
+	}
+	operate(http.MethodPost, "/groups/:group/scale-out", s.order(scaling.OrderScaleOut))
+	operate(http.MethodPost, "/groups/:group/scale-in", s.order(scaling.OrderScaleIn))
+	operate(http.MethodPost, "/groups/:group/handover", s.order(scaling.OrderHandover))
+	operate(http.MethodPut, "/groups/:group/desired", s.order(scaling.OrderSetDesired))
+	operate(http.MethodPost, "/groups/:group/pause", s.pause)
+	operate(http.MethodPost, "/groups/:group/resume", s.resume)
+	operate(http.MethodPut, "/groups/:group/instances/:instance/protection", s.protect)
+	operate(http.MethodPost, "/backup", s.backup)
+
+	v1.GET("/groups", s.groups)
+	v1.GET("/groups/:group", s.group)
+	v1.GET("/groups/:group/instances", s.instances)
+	v1.GET("/groups/:group/verdicts", s.verdicts)
+	v1.GET("/groups/:group/activities", s.activities)
+	v1.GET("/activities", s.activities)
+	v1.GET("/status/buildinfo", s.buildInfo)
+	v1.GET("/status/runtimeinfo", s.runtimeInfo)
+
+	if s.opts.Pprof {
+		debug := e.Group("/debug/pprof", s.auth(RoleOperator), longAnswer)
+		debug.GET("/cmdline", echo.WrapHandler(http.HandlerFunc(pprof.Cmdline)))
+		debug.GET("/profile", echo.WrapHandler(http.HandlerFunc(pprof.Profile)))
+		debug.GET("/symbol", echo.WrapHandler(http.HandlerFunc(pprof.Symbol)))
+		debug.GET("/trace", echo.WrapHandler(http.HandlerFunc(pprof.Trace)))
+		debug.GET("/", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
+		debug.GET("/:profile", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
+	}
+	return e
+}
+
+// longAnswer lifts the limit on the time an answer may take, for what an operator
+// asked to take long.
+func longAnswer(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		deadline := time.Now().Add(5 * time.Minute)
+		if err := http.NewResponseController(c.Response()).SetWriteDeadline(deadline); err != nil &&
+			!errors.Is(err, http.ErrNotSupported) {
+			return fmt.Errorf("lift the write deadline: %w", err)
+		}
+		return next(c)
+	}
+}
+
+// promLog lets promhttp report what a scrape could not collect.
+type promLog struct{ log *slog.Logger }
+
+// Println is promhttp's Logger.
+func (l promLog) Println(v ...any) { l.log.Warn("collect metrics", "err", fmt.Sprint(v...)) }

@@ -1,0 +1,125 @@
+package webhook
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+const (
+	defaultActivities = 50
+	maxActivities     = 1000
+)
+
+func (s *Server) groups(c echo.Context) error {
+	views, err := ask(c, s.opts.Viewer.Groups)
+	if err != nil {
+		return err
+	}
+	return ok(c, http.StatusOK, convert(views, groupOf))
+}
+
+// view looks up the group in the path.
+func (s *Server) view(c echo.Context) (scaling.GroupView, error) {
+	return ask(c, func(ctx context.Context) (scaling.GroupView, error) {
+		return s.opts.Viewer.Group(ctx, c.Param("group"))
+	})
+}
+
+func (s *Server) group(c echo.Context) error {
+	v, err := s.view(c)
+	if err != nil {
+		return err
+	}
+	return ok(c, http.StatusOK, groupOf(v))
+}
+
+func (s *Server) instances(c echo.Context) error {
+	v, err := s.view(c)
+	if err != nil {
+		return err
+	}
+	return ok(c, http.StatusOK, convert(v.Instances, instanceOf))
+}
+
+func (s *Server) verdicts(c echo.Context) error {
+	vs, err := ask(c, func(ctx context.Context) ([]scaling.Verdict, error) {
+		return s.opts.Viewer.Verdicts(ctx, c.Param("group"))
+	})
+	if err != nil {
+		return err
+	}
+	return ok(c, http.StatusOK, convert(vs, verdictOf))
+}
+
+// activities answers for one group or, without one in the path, for all.
+func (s *Server) activities(c echo.Context) error {
+	limit := defaultActivities
+	if text := c.QueryParam("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxActivities {
+			return badRequest("limit %q: must be a number between 1 and %d", clip(text), maxActivities)
+		}
+		limit = n
+	}
+	before := c.QueryParam("before")
+	if len(before) > api.MaxKey {
+		return badRequest("before: must be the id of an activity")
+	}
+	group := c.Param("group")
+	if group != "" {
+		// A group without activities is an empty list, an unknown one an error.
+		if _, err := s.view(c); err != nil {
+			return err
+		}
+	}
+	as, err := ask(c, func(ctx context.Context) ([]scaling.Activity, error) {
+		return s.opts.Viewer.Activities(ctx, group, before, limit)
+	})
+	if err != nil {
+		return err
+	}
+	return ok(c, http.StatusOK, convert(as, activityOf))
+}
+
+func (s *Server) buildInfo(c echo.Context) error { return ok(c, http.StatusOK, s.opts.Build) }
+
+func (s *Server) runtimeInfo(c echo.Context) error {
+	views, err := ask(c, s.opts.Viewer.Groups)
+	if err != nil {
+		return err
+	}
+	info := api.RuntimeInfo{StartTime: s.started, Ready: true, Groups: len(views)}
+	if err := s.opts.Ready(); err != nil {
+		info.Ready, info.NotReady = false, err.Error()
+	}
+	return ok(c, http.StatusOK, info)
+}
+
+func (s *Server) healthy(c echo.Context) error {
+	return c.String(http.StatusOK, "scalehook is healthy.\n")
+}
+
+func (s *Server) ready(c echo.Context) error {
+	if err := s.opts.Ready(); err != nil {
+		return c.String(http.StatusServiceUnavailable, "scalehook is not ready: "+err.Error()+"\n")
+	}
+	return c.String(http.StatusOK, "scalehook is ready.\n")
+}
+
+// landing tells a person who followed the port number what is here.
+func (s *Server) landing(c echo.Context) error {
+	return c.HTML(http.StatusOK, `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>scalehook</title></head>
+<body><h1>scalehook</h1><p>Autoscaling groups for VMs, driven by Prometheus.</p>
+<ul><li><a href="/metrics">Metrics</a></li>
+<li><a href="/api/v1/groups">Groups</a></li>
+<li><a href="/api/v1/activities">Activities</a></li>
+<li><a href="/-/ready">Ready</a></li></ul></body></html>
+`)
+}
