@@ -266,7 +266,7 @@ func TestWhenNothingIsMissingNothingIsDone(t *testing.T) {
 	}
 	var installed bytes.Buffer
 	_, list, _ := strings.Cut(m.read(t, "stdout"), ":")
-	for _, name := range strings.Fields(list) {
+	for name := range strings.FieldsSeq(list) {
 		installed.WriteString("installed " + name + "\n")
 	}
 	installed.WriteString("installed gcc\n")
