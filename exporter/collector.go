@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"slices"
 	"strconv"
 
 	dto "github.com/prometheus/client_model/go"
@@ -175,7 +176,7 @@ func (e *Exporter) writeBlocks(p *page, blocks []libvirt.DomainStatsBlock, name,
 		b := &blocks[i]
 		// Two samples of one series would spoil the whole scrape.
 		same := func(o libvirt.DomainStatsBlock) bool { return o.Name == b.Name }
-		if !b.NameSet || b.Name == "" || contains(blocks[:i], same) {
+		if !b.NameSet || b.Name == "" || slices.ContainsFunc(blocks[:i], same) {
 			continue
 		}
 		l := p.labels(p.pair(e.fixed.device, b.Name), name, uuid)
@@ -197,7 +198,7 @@ func (e *Exporter) writeInterfaces(p *page, nets []libvirt.DomainStatsNet, name,
 	for i := range nets {
 		n := &nets[i]
 		same := func(o libvirt.DomainStatsNet) bool { return o.Name == n.Name }
-		if !n.NameSet || n.Name == "" || contains(nets[:i], same) {
+		if !n.NameSet || n.Name == "" || slices.ContainsFunc(nets[:i], same) {
 			continue
 		}
 		l := p.labels(p.pair(e.fixed.device, n.Name), name, uuid)
@@ -210,13 +211,4 @@ func (e *Exporter) writeInterfaces(p *page, nets []libvirt.DomainStatsNet, name,
 		p.addIf(n.TxErrsSet, familyInterfaceTransmitErrors, l, float64(n.TxErrs))
 		p.addIf(n.TxDropSet, familyInterfaceTransmitDrops, l, float64(n.TxDrop))
 	}
-}
-
-func contains[T any](list []T, same func(T) bool) bool {
-	for i := range list {
-		if same(list[i]) {
-			return true
-		}
-	}
-	return false
 }

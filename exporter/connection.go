@@ -41,9 +41,8 @@ type attempt[T any] struct {
 	done    chan struct{}
 
 	// Set before done is closed.
-	value    T
-	err      error
-	finished time.Time
+	value T
+	err   error
 }
 
 // newConnection makes a connection that opens its sessions with open. A call
@@ -52,20 +51,49 @@ func newConnection[T any](name string, open func() (session, error), hang time.D
 	return &connection[T]{name: name, open: open, hang: hang, logger: logger.With("connection", name)}
 }
 
+// do makes the call or joins the one that is under way, and waits for it until
+// ctx ends; the call goes on without us then.
+func (c *connection[T]) do(ctx context.Context, call func(session) (T, error)) (T, error) {
+	a := c.begin(c.hang, call)
+	return c.wait(ctx, a, a)
+}
+
+// doAgain is do for a call that does better the second time, because libvirt
+// then skips what the first one hangs on: once the first has been under way
+// for half of the time that ctx leaves, it is left behind and a second one
+// started. The answer is that of whichever returns first.
+func (c *connection[T]) doAgain(ctx context.Context, call func(session) (T, error)) (T, error) {
+	patience := c.hang
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(deadline)/2)
+	}
+	first := c.begin(patience, call)
+	timer := time.NewTimer(patience - time.Since(first.started))
+	defer timer.Stop()
+	select {
+	case <-first.done:
+	case <-ctx.Done():
+	case <-timer.C:
+		return c.wait(ctx, first, c.begin(patience, call))
+	}
+	return c.wait(ctx, first, first)
+}
+
 // begin joins the call that is under way or starts one, and never blocks. A
-// call that hangs is left behind on its session and a new one started, unless
-// maxHung calls hang already: then it is joined like any other.
-func (c *connection[T]) begin(call func(session) (T, error)) *attempt[T] {
+// call that has been under way for longer than hang is left behind on its
+// session and a new one started, unless maxHung calls were left already: then
+// it is joined like any other.
+func (c *connection[T]) begin(hang time.Duration, call func(session) (T, error)) *attempt[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if c.closed {
-		a := &attempt[T]{started: now, finished: now, done: make(chan struct{}), err: errClosed}
+		a := &attempt[T]{started: now, done: make(chan struct{}), err: errClosed}
 		close(a.done)
 		return a
 	}
 	if a := c.current; a != nil {
-		if now.Sub(a.started) < c.hang || c.hung >= maxHung {
+		if now.Sub(a.started) < hang || c.hung >= maxHung {
 			return a
 		}
 		c.logger.Warn("call to libvirt hangs, leaving it behind on its connection",
@@ -81,12 +109,14 @@ func (c *connection[T]) begin(call func(session) (T, error)) *attempt[T] {
 	return a
 }
 
-// wait returns what the attempt returned, or an error once ctx ends; the
-// attempt goes on without us then.
-func (c *connection[T]) wait(ctx context.Context, a *attempt[T]) (T, error) {
+// wait returns what the attempt that is done first returned, or an error once
+// ctx ends.
+func (c *connection[T]) wait(ctx context.Context, a, b *attempt[T]) (T, error) {
 	select {
 	case <-a.done:
 		return a.value, a.err
+	case <-b.done:
+		return b.value, b.err
 	case <-ctx.Done():
 		var zero T
 		return zero, fmt.Errorf("wait for libvirt on connection %q: %w", c.name, context.Cause(ctx))
@@ -101,7 +131,6 @@ func (c *connection[T]) run(a *attempt[T], s session, call func(session) (T, err
 		c.logger.Info("connection to libvirt was lost, opening a new one", "err", a.err)
 		s, a.value, a.err = c.try(nil, call)
 	}
-	a.finished = time.Now()
 
 	c.mu.Lock()
 	keep := !a.left && !c.closed
@@ -122,7 +151,7 @@ func (c *connection[T]) run(a *attempt[T], s session, call func(session) (T, err
 		c.mu.Lock()
 		c.hung--
 		c.mu.Unlock()
-		c.logger.Info("hung call to libvirt returned", "after", a.finished.Sub(a.started))
+		c.logger.Info("hung call to libvirt returned", "after", time.Since(a.started))
 	}
 }
 

@@ -52,8 +52,8 @@ func newExporter(config Config, logger *slog.Logger, open func() (session, error
 	}
 }
 
-// Gather makes one scrape and returns its families, sorted by nothing in
-// particular. It returns when ctx ends at the latest, with what was read until
+// Gather makes one scrape and returns its families, in no order that means
+// anything. It returns when ctx ends at the latest, with what was read until
 // then. What could not be read is absent, and libvirt_up or
 // libvirt_scrape_collector_success says so: there is no error to return.
 func (e *Exporter) Gather(ctx context.Context) []*dto.MetricFamily {
@@ -77,7 +77,7 @@ func (e *Exporter) Gather(ctx context.Context) []*dto.MetricFamily {
 // when libvirt could not be asked; single domains that could not be read are a
 // failure of the collector only.
 func (e *Exporter) gatherDomains(ctx context.Context, p *page, start time.Time) (domains []domain, ok bool) {
-	domains, err := e.domains.wait(ctx, e.domains.begin(session.Domains))
+	domains, err := e.domains.do(ctx, session.Domains)
 	var partial *partialError
 	ok = err == nil || errors.As(err, &partial)
 	if err != nil {
@@ -101,10 +101,13 @@ func (e *Exporter) gatherDetails(ctx context.Context, p *page, domains []domain,
 		}
 		return
 	}
-	var bulk *attempt[[]domainStats]
+	bulk := make(chan func(), 1)
 	if e.bulk != 0 {
-		types := e.bulk
-		bulk = e.stats.begin(func(s session) ([]domainStats, error) { return s.Stats(types) })
+		go func() {
+			stats, err := e.stats.doAgain(ctx, func(s session) ([]domainStats, error) { return s.Stats(e.bulk) })
+			end := time.Now()
+			bulk <- func() { e.writeBulk(p, stats, start, end, err) }
+		}()
 	}
 	if e.config.Collectors.Info {
 		err := e.refreshDescriptions(ctx, domains)
@@ -114,14 +117,14 @@ func (e *Exporter) gatherDetails(ctx context.Context, p *page, domains []domain,
 		e.collected(p, collectorInfo, start, time.Now(), err == nil)
 		e.writeDescriptions(p, domains)
 	}
-	if bulk == nil {
-		return
+	if e.bulk != 0 {
+		(<-bulk)()
 	}
-	stats, err := e.stats.wait(ctx, bulk)
-	end := time.Now()
-	if err == nil {
-		end = bulk.finished
-	} else {
+}
+
+// writeBulk writes what the bulk call brought.
+func (e *Exporter) writeBulk(p *page, stats []domainStats, start, end time.Time, err error) {
+	if err != nil {
 		e.logger.Warn("reading bulk statistics", "err", err)
 	}
 	for c := range collectorCount {
@@ -140,15 +143,15 @@ func (e *Exporter) refreshDescriptions(ctx context.Context, domains []domain) er
 	if len(stale) == 0 {
 		return nil
 	}
-	_, err := e.definitions.wait(ctx, e.definitions.begin(func(s session) (int, error) {
+	_, err := e.definitions.do(ctx, func(s session) (int, error) {
 		return e.descriptions.refresh(s, stale)
-	}))
+	})
 	return err
 }
 
 func (e *Exporter) collected(p *page, c collector, start, end time.Time, ok bool) {
 	l := e.fixed.collectors[c]
-	p.add(familyCollectorDuration, l, max(0, end.Sub(start).Seconds()))
+	p.add(familyCollectorDuration, l, end.Sub(start).Seconds())
 	p.add(familyCollectorSuccess, l, value(ok))
 }
 

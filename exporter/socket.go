@@ -3,6 +3,7 @@ package exporter
 import (
 	"net/url"
 	"os"
+	"strings"
 )
 
 // DefaultURI is the connection of a host's own libvirt daemon.
@@ -55,7 +56,9 @@ func (s Sockets) Find(uri string) string {
 		if place.URI != "" {
 			return place.URI
 		}
-		return "qemu+unix:///system?socket=" + url.QueryEscape(place.Path)
+		// libvirt takes "+" for itself, not for a space.
+		escape := strings.NewReplacer("+", "%20", "%2F", "/")
+		return "qemu+unix:///system?socket=" + escape.Replace(url.QueryEscape(place.Path))
 	}
 	return uri
 }

@@ -1,6 +1,10 @@
 package exporter
 
-import "libvirt.org/go/libvirt"
+import (
+	"slices"
+
+	"libvirt.org/go/libvirt"
+)
 
 // timedOut says whether libvirt skipped what it has to ask the domain's
 // hypervisor process for, because the process was busy or hung. known is false
@@ -14,9 +18,9 @@ func timedOut(on Collectors, s *libvirt.DomainStats) (stuck, known bool) {
 	case on.Balloon && s.Balloon != nil:
 		return !s.Balloon.RssSet, true
 	case on.Block && len(s.Block) > 0:
-		return !contains(s.Block, func(b libvirt.DomainStatsBlock) bool { return b.RdReqsSet }), true
+		return !slices.ContainsFunc(s.Block, func(b libvirt.DomainStatsBlock) bool { return b.RdReqsSet }), true
 	case on.VCPU && len(s.Vcpu) > 0:
-		return !contains(s.Vcpu, func(v libvirt.DomainStatsVcpu) bool { return v.HaltedSet }), true
+		return !slices.ContainsFunc(s.Vcpu, func(v libvirt.DomainStatsVcpu) bool { return v.HaltedSet }), true
 	}
 	return false, false
 }
