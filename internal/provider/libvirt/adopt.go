@@ -1,0 +1,158 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"libvirt.org/go/libvirt"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// Adopt implements scaling.Adopter. The mark is written into the definition and
+// into the running domain; nothing else of the VM changes.
+func (p *Provider) Adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
+	vm, err := p.adopt(ctx, spec)
+	if err != nil {
+		return scaling.VM{}, fmt.Errorf("adopt %q as %s: %w", spec.Name, spec.ID, err)
+	}
+	return vm, nil
+}
+
+func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
+	if err := checkSpec(spec); err != nil {
+		return scaling.VM{}, err
+	}
+	t, err := p.template(spec.Group)
+	if err != nil {
+		return scaling.VM{}, err
+	}
+	unlock, err := p.locks.lock(ctx, spec.ID)
+	if err != nil {
+		return scaling.VM{}, err
+	}
+	defer unlock()
+	s, err := p.m.session(ctx, spec.ID, false)
+	if err != nil {
+		return scaling.VM{}, err
+	}
+	defer s.release()
+	d, err := machineByName(ctx, s, spec.Name)
+	if err != nil {
+		return scaling.VM{}, err
+	}
+	ref := scaling.Ref{ID: spec.ID, Group: spec.Group, Name: spec.Name, UUID: d.uuid, Adopted: true}
+	switch {
+	case d.is(p.owner, spec.ID):
+		return p.get(ctx, s, ref)
+	case d.mark != nil:
+		return scaling.VM{}, scaling.Errorf(scaling.Conflict, "domain %q is instance %s of group %q of owner %q", d.name, d.mark.ID, d.mark.Group, d.mark.Owner)
+	}
+	desc, err := definition(ctx, s, d.uuid)
+	if err != nil {
+		return scaling.VM{}, err
+	}
+	for _, disk := range disksOf(desc) {
+		for group, image := range p.images() {
+			if isWritableDisk(disk) && sourceIs(disk, image) {
+				return scaling.VM{}, scaling.Errorf(scaling.Conflict, "domain %q has the image of group %q as its disk: a template cannot be adopted", d.name, group)
+			}
+		}
+	}
+	m := mark{
+		Owner: p.owner, Group: spec.Group, ID: spec.ID, UUID: d.uuid, Adopted: true,
+		Created: time.Now().UTC().Format(time.RFC3339),
+		NICs:    nicsOf(desc),
+		Address: &markAddress{Source: t.adoptedSource()},
+	}
+	text, err := m.element()
+	if err != nil {
+		return scaling.VM{}, scaling.WithClass(scaling.Permanent, err)
+	}
+	if err := setMark(ctx, s, d, text); err != nil {
+		return scaling.VM{}, err
+	}
+	return p.get(ctx, s, ref)
+}
+
+// adoptedSource is where an adopted VM's address is known from: it never got one
+// of a range's.
+func (t Template) adoptedSource() AddressSource {
+	if t.Address.Source == AddressRange {
+		return AddressAgent
+	}
+	return t.Address.Source
+}
+
+// images lists the groups' images as far as the configuration tells.
+func (p *Provider) images() map[string]volume {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	all := map[string]volume{}
+	for group, t := range p.templates {
+		all[group] = volume{Pool: t.ImagePool, Name: t.Image}
+	}
+	return all
+}
+
+// Release implements scaling.Adopter.
+func (p *Provider) Release(ctx context.Context, ref scaling.Ref) error {
+	if err := p.releaseVM(ctx, ref); err != nil {
+		return fmt.Errorf("release %q (%s): %w", ref.Name, ref.ID, err)
+	}
+	return nil
+}
+
+func (p *Provider) releaseVM(ctx context.Context, ref scaling.Ref) error {
+	unlock, err := p.locks.lock(ctx, ref.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, err := p.m.session(ctx, ref.ID, false)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	d, err := p.find(ctx, s, ref)
+	if scaling.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !d.is(p.owner, ref.ID) {
+		return nil
+	}
+	p.forget(d.uuid)
+	return setMark(ctx, s, d, "")
+}
+
+// setMark writes the mark of a domain, or takes it off where text is empty: in
+// the definition, and in the running domain if it runs. A domain without a
+// definition is refused, since its mark would be lost with its power.
+func setMark(ctx context.Context, s *session, d machine, text string) error {
+	return onDomain(ctx, s, hostCall, fmt.Sprintf("write the mark of domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
+		persistent, err := dom.IsPersistent()
+		if err != nil {
+			return err
+		}
+		if !persistent {
+			return scaling.Errorf(scaling.Conflict, "domain %q is transient: define it first", d.name)
+		}
+		active, err := dom.IsActive()
+		if err != nil {
+			return err
+		}
+		flags := libvirt.DOMAIN_AFFECT_CONFIG
+		if active {
+			flags |= libvirt.DOMAIN_AFFECT_LIVE
+		}
+		err = dom.SetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, text, markPrefix, markURI, flags)
+		if text == "" && hasCode(err, libvirt.ERR_NO_DOMAIN_METADATA) {
+			return nil
+		}
+		return err
+	})
+}

@@ -1,0 +1,564 @@
+package libvirt
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// macOf derives the MAC of an instance's first interface from its id, so that its
+// lease is known before it exists and is never taken for another's.
+func macOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
+}
+
+// domainSpec is what a definition is made from.
+type domainSpec struct {
+	name, id, mac      string
+	diskPath, seedPath string // seedPath is empty without a seed
+	virtType           DomainType
+	arch               string
+	mark               mark
+}
+
+// define writes the definition of one VM.
+func (t Template) define(spec domainSpec) (string, error) {
+	domain := t.bare(spec)
+	if t.DomainXML != "" {
+		own, err := readDomainXML(t.DomainXML)
+		if err != nil {
+			return "", err
+		}
+		domain = own
+		if domain.Type == "" {
+			domain.Type = string(spec.virtType)
+		}
+	}
+	domain.Name, domain.UUID, domain.ID = spec.name, spec.id, nil
+	text, err := spec.mark.namespaced()
+	if err != nil {
+		return "", err
+	}
+	if domain.Metadata == nil {
+		domain.Metadata = &libvirtxml.DomainMetadata{}
+	}
+	domain.Metadata.XML = strings.TrimSpace(domain.Metadata.XML) + text
+	if domain.Devices == nil {
+		domain.Devices = &libvirtxml.DomainDeviceList{}
+	}
+	bus := setDisk(domain.Devices, spec.diskPath, t.Cache)
+	if spec.seedPath != "" {
+		seedBus := t.CloudInit.Bus
+		domain.Devices.Disks = append(domain.Devices.Disks, seedDisk(spec.seedPath, seedBus, freeTarget(domain.Devices.Disks, seedBus, bus)))
+	}
+	t.setInterface(domain.Devices, spec.mac)
+	out, err := domain.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("write the definition of %q: %w", spec.name, err)
+	}
+	return out, nil
+}
+
+// bare is a definition without identity, disk and interface.
+func (t Template) bare(spec domainSpec) *libvirtxml.Domain {
+	zero := uint(0)
+	domain := &libvirtxml.Domain{
+		Type:   string(spec.virtType),
+		Memory: &libvirtxml.DomainMemory{Value: uint(t.Memory >> 10), Unit: "KiB"},
+		VCPU:   &libvirtxml.DomainVCPU{Value: t.VCPUs},
+		OS: &libvirtxml.DomainOS{
+			Type:        &libvirtxml.DomainOSType{Arch: spec.arch, Machine: t.Machine, Type: "hvm"},
+			BootDevices: []libvirtxml.DomainBootDevice{{Dev: "hd"}},
+		},
+		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
+		Clock:      &libvirtxml.DomainClock{Offset: "utc"},
+		OnPoweroff: "destroy", OnReboot: "restart", OnCrash: "destroy",
+		Devices: &libvirtxml.DomainDeviceList{
+			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
+			Channels: []libvirtxml.DomainChannel{{
+				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
+				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"}},
+			}},
+			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "virtio", Stats: &libvirtxml.DomainMemBalloonStats{Period: 5}},
+			RNGs: []libvirtxml.DomainRNG{{
+				Model:   "virtio",
+				Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
+			}},
+		},
+	}
+	if spec.arch == "x86_64" || spec.arch == "i686" {
+		domain.Features.APIC = &libvirtxml.DomainFeatureAPIC{}
+	}
+	if t.Firmware == "efi" {
+		domain.OS.Firmware = "efi"
+	}
+	domain.CPU = t.cpu(spec.virtType)
+	if t.Console != "none" {
+		source := &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}}
+		domain.Devices.Serials = []libvirtxml.DomainSerial{{Source: source, Target: &libvirtxml.DomainSerialTarget{Port: &zero}}}
+		domain.Devices.Consoles = []libvirtxml.DomainConsole{{Source: source, Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &zero}}}
+	}
+	if t.OSInfo != "" {
+		domain.Metadata = &libvirtxml.DomainMetadata{XML: osInfo(t.OSInfo)}
+	}
+	return domain
+}
+
+// cpu chooses the CPU as virt-install does: the host's under KVM, libvirt's
+// default under emulation.
+func (t Template) cpu(virtType DomainType) *libvirtxml.DomainCPU {
+	switch t.CPU {
+	case "":
+		if virtType == DomainKVM {
+			return &libvirtxml.DomainCPU{Mode: "host-passthrough", Check: "none"}
+		}
+		return nil
+	case "host-passthrough", "host-model", "maximum":
+		return &libvirtxml.DomainCPU{Mode: t.CPU}
+	default:
+		return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Model: &libvirtxml.DomainCPUModel{Value: t.CPU}}
+	}
+}
+
+// osInfo says to other tools which system the guest runs.
+func osInfo(id string) string {
+	var escaped strings.Builder
+	for _, r := range id {
+		switch r {
+		case '<', '>', '&', '"', '\'':
+			continue
+		default:
+			escaped.WriteRune(r)
+		}
+	}
+	return `<libosinfo:libosinfo xmlns:libosinfo="http://libosinfo.org/xmlns/libvirt/domain/1.0"><libosinfo:os id="` +
+		escaped.String() + `"/></libosinfo:libosinfo>`
+}
+
+// isWritableDisk reports whether a guest can write to the disk's source.
+func isWritableDisk(disk libvirtxml.DomainDisk) bool {
+	return (disk.Device == "" || disk.Device == "disk" || disk.Device == "lun") && disk.ReadOnly == nil && disk.Source != nil
+}
+
+// setDisk makes the clone the VM's disk: in place of the one writable disk that a
+// user's own definition has, else as the first. It returns the bus.
+func setDisk(devices *libvirtxml.DomainDeviceList, file, cache string) string {
+	source := &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}}
+	for i := range devices.Disks {
+		disk := &devices.Disks[i]
+		if !isWritableDisk(*disk) {
+			continue
+		}
+		disk.Source, disk.BackingStore = source, nil
+		if disk.Driver == nil {
+			disk.Driver = &libvirtxml.DomainDiskDriver{}
+		}
+		disk.Driver.Name, disk.Driver.Type = "qemu", "qcow2"
+		if cache != "" {
+			disk.Driver.Cache = cache
+		}
+		if disk.Target == nil {
+			disk.Target = &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"}
+		}
+		return disk.Target.Bus
+	}
+	devices.Disks = append([]libvirtxml.DomainDisk{{
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "qcow2", Cache: cache, Discard: "unmap"},
+		Source: source,
+		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"},
+	}}, devices.Disks...)
+	return "virtio"
+}
+
+// freeTarget returns a device name that no disk has yet.
+func freeTarget(disks []libvirtxml.DomainDisk, buses ...string) string {
+	prefix := "sd"
+	switch buses[0] {
+	case "virtio":
+		prefix = "vd"
+	case "ide":
+		prefix = "hd"
+	}
+	for letter := 'b'; letter < 'z'; letter++ {
+		name := prefix + string(letter)
+		taken := false
+		for _, disk := range disks {
+			taken = taken || disk.Target != nil && disk.Target.Dev == name
+		}
+		if !taken {
+			return name
+		}
+	}
+	return prefix + "z"
+}
+
+// seedDisk is a disk and no CD, so that a guest that can read its own disk can
+// read the seed.
+func seedDisk(file, bus, target string) libvirtxml.DomainDisk {
+	device := "disk"
+	if bus == "ide" || bus == "sata" {
+		device = "cdrom"
+	}
+	return libvirtxml.DomainDisk{
+		Device:   device,
+		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
+		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
+		Target:   &libvirtxml.DomainDiskTarget{Dev: target, Bus: bus},
+		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
+	}
+}
+
+// setInterface gives the first interface our MAC, making one if there is none.
+func (t Template) setInterface(devices *libvirtxml.DomainDeviceList, mac string) {
+	address := &libvirtxml.DomainInterfaceMAC{Address: mac}
+	var source *libvirtxml.DomainInterfaceSource
+	switch {
+	case t.Network != "":
+		source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: t.Network}}
+	case t.Bridge != "":
+		source = &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: t.Bridge}}
+	}
+	if len(devices.Interfaces) == 0 {
+		if source == nil {
+			return
+		}
+		devices.Interfaces = []libvirtxml.DomainInterface{{Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"}}}
+	}
+	devices.Interfaces[0].MAC = address
+	if source != nil {
+		devices.Interfaces[0].Source = source
+	}
+}
+
+// nicsOf lists a definition's interfaces as the mark keeps them.
+func nicsOf(domain *libvirtxml.Domain) []markNIC {
+	if domain.Devices == nil {
+		return nil
+	}
+	var nics []markNIC
+	for _, iface := range domain.Devices.Interfaces {
+		if iface.MAC == nil {
+			continue
+		}
+		nic := markNIC{MAC: strings.ToLower(iface.MAC.Address)}
+		if iface.Source != nil && iface.Source.Network != nil {
+			nic.Network = iface.Source.Network.Network
+		}
+		nics = append(nics, nic)
+	}
+	return nics
+}
+
+// machine is a domain as far as the provider looks at it.
+type machine struct {
+	name, uuid string
+	power      scaling.Power
+	mark       *mark // nil if it has none, or none that is its own
+}
+
+// ours reports whether the machine carries this owner's valid mark.
+func (d machine) ours(owner string) bool { return d.mark != nil && d.mark.Owner == owner }
+
+// is reports whether the machine carries this owner's valid mark for that id.
+func (d machine) is(owner, id string) bool { return d.ours(owner) && d.mark.ID == id }
+
+func (d machine) active() bool {
+	return d.power == scaling.PowerRunning || d.power == scaling.PowerPaused
+}
+
+// readMachine asks for a domain's mark and state. Neither waits for QEMU.
+func readMachine(dom *libvirt.Domain) (machine, error) {
+	var d machine
+	var err error
+	if d.name, err = dom.GetName(); err != nil {
+		return d, err
+	}
+	if d.uuid, err = dom.GetUUIDString(); err != nil {
+		return d, err
+	}
+	text, err := dom.GetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, markURI, libvirt.DOMAIN_AFFECT_CURRENT)
+	switch {
+	case hasCode(err, libvirt.ERR_NO_DOMAIN_METADATA):
+	case err != nil:
+		return d, err
+	default:
+		// An unreadable mark proves nothing, so it counts as none.
+		if m, err := parseMark(text); err == nil && m.valid(d.uuid) {
+			d.mark = m
+		}
+	}
+	state, reason, err := dom.GetState()
+	if err != nil {
+		return d, err
+	}
+	d.power = powerOf(state, reason)
+	return d, nil
+}
+
+func powerOf(state libvirt.DomainState, reason int) scaling.Power {
+	switch state {
+	case libvirt.DOMAIN_RUNNING, libvirt.DOMAIN_BLOCKED, libvirt.DOMAIN_SHUTDOWN:
+		return scaling.PowerRunning
+	case libvirt.DOMAIN_PAUSED, libvirt.DOMAIN_PMSUSPENDED:
+		return scaling.PowerPaused
+	case libvirt.DOMAIN_SHUTOFF:
+		if libvirt.DomainShutoffReason(reason) == libvirt.DOMAIN_SHUTOFF_CRASHED {
+			return scaling.PowerCrashed
+		}
+		return scaling.PowerStopped
+	case libvirt.DOMAIN_CRASHED:
+		return scaling.PowerCrashed
+	case libvirt.DOMAIN_NOSTATE:
+		return scaling.PowerUnknown
+	}
+	return scaling.PowerUnknown
+}
+
+// machineByUUID returns the domain with that uuid; NotFound if there is none.
+func machineByUUID(ctx context.Context, s *session, uuid string) (machine, error) {
+	return query(ctx, s, "look up domain "+uuid, func(_ context.Context, conn *libvirt.Connect) (machine, error) {
+		dom, err := conn.LookupDomainByUUIDString(uuid)
+		if err != nil {
+			return machine{}, err
+		}
+		defer free(dom.Free)
+		return readMachine(dom)
+	})
+}
+
+// machineByName returns the domain with that name; NotFound if there is none.
+func machineByName(ctx context.Context, s *session, name string) (machine, error) {
+	return query(ctx, s, fmt.Sprintf("look up domain %q", name), func(_ context.Context, conn *libvirt.Connect) (machine, error) {
+		dom, err := conn.LookupDomainByName(name)
+		if err != nil {
+			return machine{}, err
+		}
+		defer free(dom.Free)
+		return readMachine(dom)
+	})
+}
+
+// forEachDomain calls f for every domain, defined or running. One that vanishes
+// meanwhile is left out; any other error ends the walk.
+func forEachDomain(ctx context.Context, conn *libvirt.Connect, f func(*libvirt.Domain) error) error {
+	doms, err := conn.ListAllDomains(0)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for i := range doms {
+			free(doms[i].Free)
+		}
+	}()
+	for i := range doms {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := f(&doms[i]); err != nil && !hasCode(err, libvirt.ERR_NO_DOMAIN) {
+			return err
+		}
+	}
+	return nil
+}
+
+// machines lists all domains.
+func machines(ctx context.Context, s *session) ([]machine, error) {
+	return query(ctx, s, "list the domains", func(ctx context.Context, conn *libvirt.Connect) ([]machine, error) {
+		var all []machine
+		err := forEachDomain(ctx, conn, func(dom *libvirt.Domain) error {
+			d, err := readMachine(dom)
+			if err == nil {
+				all = append(all, d)
+			}
+			return err
+		})
+		return all, err
+	})
+}
+
+// definition returns a domain's definition as it will be at its next start.
+func definition(ctx context.Context, s *session, uuid string) (*libvirtxml.Domain, error) {
+	return query(ctx, s, "read the definition of domain "+uuid, func(_ context.Context, conn *libvirt.Connect) (*libvirtxml.Domain, error) {
+		dom, err := conn.LookupDomainByUUIDString(uuid)
+		if err != nil {
+			return nil, err
+		}
+		defer free(dom.Free)
+		text, err := dom.GetXMLDesc(libvirt.DOMAIN_XML_INACTIVE)
+		if err != nil {
+			return nil, err
+		}
+		var desc libvirtxml.Domain
+		if err := desc.Unmarshal(text); err != nil {
+			return nil, fmt.Errorf("read the definition: %w", err)
+		}
+		return &desc, nil
+	})
+}
+
+// diskUse is a domain that has a file or volume as a disk of its own.
+type diskUse struct {
+	domain, uuid string
+	active       bool
+	writable     bool
+}
+
+// usesOf lists the domains that have the volume as a disk, and every valid mark
+// that names it as its image.
+func usesOf(ctx context.Context, s *session, v volume) ([]diskUse, []mark, error) {
+	type found struct {
+		uses  []diskUse
+		marks []mark
+	}
+	f, err := query(ctx, s, "look for domains that use "+v.Path, func(ctx context.Context, conn *libvirt.Connect) (found, error) {
+		var f found
+		err := forEachDomain(ctx, conn, func(dom *libvirt.Domain) error {
+			text, err := dom.GetXMLDesc(libvirt.DOMAIN_XML_INACTIVE)
+			if err != nil {
+				return err
+			}
+			// Most definitions do not name it; parsing them all would be slow.
+			if !strings.Contains(text, path.Base(v.Path)) {
+				return nil
+			}
+			var desc libvirtxml.Domain
+			if err := desc.Unmarshal(text); err != nil {
+				return fmt.Errorf("read the definition of a domain: %w", err)
+			}
+			if desc.Metadata != nil {
+				if m := findMark(desc.Metadata.XML); m.valid(desc.UUID) && m.Image != nil && m.Image.Path == v.Path {
+					f.marks = append(f.marks, *m)
+				}
+			}
+			active, err := dom.IsActive()
+			if err != nil {
+				return err
+			}
+			for _, disk := range disksOf(&desc) {
+				if sourceIs(disk, v) {
+					f.uses = append(f.uses, diskUse{domain: desc.Name, uuid: desc.UUID, active: active, writable: isWritableDisk(disk)})
+				}
+			}
+			return nil
+		})
+		return f, err
+	})
+	return f.uses, f.marks, err
+}
+
+func disksOf(domain *libvirtxml.Domain) []libvirtxml.DomainDisk {
+	if domain.Devices == nil {
+		return nil
+	}
+	return domain.Devices.Disks
+}
+
+// sourceIs reports whether the disk's own source is the volume.
+func sourceIs(disk libvirtxml.DomainDisk, v volume) bool {
+	if disk.Source == nil {
+		return false
+	}
+	switch src := disk.Source; {
+	case src.File != nil:
+		return src.File.File == v.Path
+	case src.Block != nil:
+		return src.Block.Dev == v.Path
+	case src.Volume != nil:
+		return src.Volume.Pool == v.Pool && src.Volume.Volume == v.Name
+	}
+	return false
+}
+
+// defineDomain defines a domain that must not exist yet.
+func defineDomain(ctx context.Context, s *session, name, uuid, text string) error {
+	return change(ctx, s, hostCall, fmt.Sprintf("define domain %q", name), func(ctx context.Context, conn *libvirt.Connect) error {
+		// Defining a name and uuid that exist would change them.
+		if dom, err := conn.LookupDomainByUUIDString(uuid); err == nil {
+			return errors.Join(scaling.Errorf(scaling.Conflict, "domain %s exists", uuid), dom.Free())
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		dom, err := conn.DomainDefineXML(text)
+		if err != nil {
+			return err
+		}
+		return dom.Free()
+	})
+}
+
+// onDomain runs one changing call on a domain.
+func onDomain(ctx context.Context, s *session, kind callKind, what, uuid string, f func(*libvirt.Domain) error) error {
+	return change(ctx, s, kind, what, func(ctx context.Context, conn *libvirt.Connect) error {
+		dom, err := conn.LookupDomainByUUIDString(uuid)
+		if err != nil {
+			return err
+		}
+		defer free(dom.Free)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return f(dom)
+	})
+}
+
+// start starts a domain; one that runs already is success.
+func start(ctx context.Context, s *session, d machine) error {
+	return onDomain(ctx, s, hostCall, fmt.Sprintf("start domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
+		if active, err := dom.IsActive(); err != nil || active {
+			return err
+		}
+		return dom.Create()
+	})
+}
+
+// powerOff cuts a domain's power; one that does not run is success.
+func powerOff(ctx context.Context, s *session, d machine) error {
+	err := onDomain(ctx, s, hostCall, fmt.Sprintf("power off domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
+		if active, err := dom.IsActive(); err != nil || !active {
+			return err
+		}
+		err := dom.Destroy()
+		if active, e := dom.IsActive(); err != nil && e == nil && !active {
+			return nil
+		}
+		return err
+	})
+	if scaling.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// undefine removes a definition with all that libvirt itself keeps for it; one
+// that is not there is success.
+func undefine(ctx context.Context, s *session, d machine) error {
+	const all = libvirt.DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.DOMAIN_UNDEFINE_NVRAM
+	err := onDomain(ctx, s, hostCall, fmt.Sprintf("undefine domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
+		// Older libvirts and drivers without NVRAM refuse flags that they do not
+		// know. One that has something to remove then says so.
+		var err error
+		for _, flags := range []libvirt.DomainUndefineFlagsValues{
+			all | libvirt.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, all, all &^ libvirt.DOMAIN_UNDEFINE_NVRAM,
+		} {
+			if err = dom.UndefineFlags(flags); !hasCode(err, libvirt.ERR_INVALID_ARG) {
+				return err
+			}
+		}
+		return err
+	})
+	if scaling.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,104 @@
+package libvirt
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kdomanski/iso9660"
+)
+
+// SeedData is what a user-data template can use.
+type SeedData struct {
+	ID, Group, Name, Hostname string
+	Number                    int
+	MAC                       string
+	Address                   string // with source range, else empty
+	Keys                      []string
+}
+
+// seedLine is in every seed's meta-data; it is how a seed without a definition is
+// known as ours.
+func seedLine(id string) string { return "instance-id: " + id + "\n" }
+
+// buildSeed returns the NoCloud disk for one instance.
+func (t Template) buildSeed(data SeedData) ([]byte, error) {
+	hostname, err := t.CloudInit.hostname(data)
+	if err != nil {
+		return nil, err
+	}
+	data.Hostname, data.Keys = hostname, t.CloudInit.Keys
+	userData, err := t.CloudInit.userData(data)
+	if err != nil {
+		return nil, err
+	}
+	files := []seedFile{
+		{"meta-data", seedLine(data.ID) + "local-hostname: " + hostname + "\n"},
+		{"user-data", userData},
+	}
+	if data.Address != "" {
+		files = append(files, seedFile{"network-config", t.Address.networkConfig(data)})
+	}
+	return seedISO(files)
+}
+
+type seedFile struct{ name, content string }
+
+func seedISO(files []seedFile) (image []byte, err error) {
+	writer, err := iso9660.NewWriter()
+	if err != nil {
+		return nil, fmt.Errorf("begin the seed: %w", err)
+	}
+	defer func() {
+		if e := writer.Cleanup(); e != nil && err == nil {
+			err = fmt.Errorf("clean up after the seed: %w", e)
+		}
+	}()
+	for _, f := range files {
+		if err := writer.AddFile(strings.NewReader(f.content), f.name); err != nil {
+			return nil, fmt.Errorf("add %s to the seed: %w", f.name, err)
+		}
+	}
+	var out bytes.Buffer
+	if err := writer.WriteTo(&out, "cidata"); err != nil {
+		return nil, fmt.Errorf("write the seed: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// defaultUserData names the guest and lets the keys in. YAML strings are written
+// as JSON strings, which they may be.
+func defaultUserData(data SeedData) string {
+	var b strings.Builder
+	b.WriteString("#cloud-config\nhostname: " + strconv.Quote(data.Hostname) + "\n")
+	if len(data.Keys) > 0 {
+		b.WriteString("ssh_authorized_keys:\n")
+		for _, key := range data.Keys {
+			b.WriteString("  - " + strconv.Quote(key) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// networkConfig is version 2 of cloud-init's network configuration: one
+// interface, found by its MAC.
+func (a Address) networkConfig(data SeedData) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 2\nethernets:\n  id0:\n    match:\n      macaddress: %q\n", data.MAC)
+	fmt.Fprintf(&b, "    addresses:\n      - %q\n", data.Address+"/"+strconv.Itoa(a.Prefix))
+	if a.Gateway != "" {
+		to := "0.0.0.0/0"
+		if strings.Contains(a.Gateway, ":") {
+			to = "::/0"
+		}
+		fmt.Fprintf(&b, "    routes:\n      - to: %q\n        via: %q\n", to, a.Gateway)
+	}
+	if len(a.DNS) > 0 {
+		b.WriteString("    nameservers:\n      addresses:\n")
+		for _, server := range a.DNS {
+			fmt.Fprintf(&b, "        - %q\n", server)
+		}
+	}
+	return b.String()
+}
