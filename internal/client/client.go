@@ -1,0 +1,310 @@
+// Package client is the Go client of scalehook's REST API, as the command line
+// and the terminal use it. It turns every answer that is no success into an
+// *Error and repeats nothing by itself: an order is made safe to repeat with an
+// Idempotency-Key, which is the caller's to choose.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/api"
+)
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 64 << 20
+
+// Options say how to reach a server.
+type Options struct {
+	// URL is where the server is reached, such as http://127.0.0.1:10070.
+	URL string
+	// TokenFile holds the bearer token; empty for none. It is read at every request.
+	TokenFile string
+	// HTTP sends the requests; nil for a client that waits at most 30 s.
+	HTTP *http.Client
+	// UserAgent names the caller; empty for "scalehook".
+	UserAgent string
+}
+
+// Client asks one server. It may be used by several goroutines.
+type Client struct {
+	base      *url.URL
+	tokenFile string
+	http      *http.Client
+	agent     string
+}
+
+// Error is an answer that says that a request did not succeed.
+type Error struct {
+	Code   int           // the HTTP status code
+	Type   api.ErrorType // empty if the answer was not scalehook's
+	Reason string
+}
+
+// Error returns the reason with its type.
+func (e *Error) Error() string {
+	if e.Type == "" {
+		return fmt.Sprintf("HTTP status %d: %s", e.Code, e.Reason)
+	}
+	return fmt.Sprintf("%s (%s)", e.Reason, e.Type)
+}
+
+// New checks the options and returns a client. It connects to nothing.
+func New(opts Options) (*Client, error) {
+	u, err := url.Parse(opts.URL)
+	if err != nil {
+		return nil, fmt.Errorf("server URL: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("server URL %q: must be like http://127.0.0.1:10070", opts.URL)
+	}
+	c := &Client{base: u, tokenFile: opts.TokenFile, http: opts.HTTP, agent: opts.UserAgent}
+	if c.http == nil {
+		c.http = &http.Client{
+			Timeout: 30 * time.Second,
+			// A redirect would turn an order into a GET, or send the token elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+	}
+	if c.agent == "" {
+		c.agent = "scalehook"
+	}
+	return c, nil
+}
+
+// Groups lists every configured group, by name.
+func (c *Client) Groups(ctx context.Context) ([]api.Group, error) {
+	return get[[]api.Group](ctx, c, "/groups", nil)
+}
+
+// Group returns one group.
+func (c *Client) Group(ctx context.Context, group string) (api.Group, error) {
+	return get[api.Group](ctx, c, "/groups/"+url.PathEscape(group), nil)
+}
+
+// Instances lists a group's instances.
+func (c *Client) Instances(ctx context.Context, group string) ([]api.Instance, error) {
+	return get[[]api.Instance](ctx, c, "/groups/"+url.PathEscape(group)+"/instances", nil)
+}
+
+// Verdicts lists a group's kept verdicts, newest first.
+func (c *Client) Verdicts(ctx context.Context, group string) ([]api.Verdict, error) {
+	return get[[]api.Verdict](ctx, c, "/groups/"+url.PathEscape(group)+"/verdicts", nil)
+}
+
+// Activities lists activities, newest first: of one group or, with an empty name,
+// of all; at most limit (0: the server's default), begun before the one with the
+// id before (empty: from the newest).
+func (c *Client) Activities(ctx context.Context, group, before string, limit int) ([]api.Activity, error) {
+	query := url.Values{}
+	if before != "" {
+		query.Set("before", before)
+	}
+	if limit > 0 {
+		query.Set("limit", strconv.Itoa(limit))
+	}
+	path := "/activities"
+	if group != "" {
+		path = "/groups/" + url.PathEscape(group) + path
+	}
+	return get[[]api.Activity](ctx, c, path, query)
+}
+
+// BuildInfo says which scalehook answers.
+func (c *Client) BuildInfo(ctx context.Context) (api.BuildInfo, error) {
+	return get[api.BuildInfo](ctx, c, "/status/buildinfo", nil)
+}
+
+// RuntimeInfo says how the server does.
+func (c *Client) RuntimeInfo(ctx context.Context) (api.RuntimeInfo, error) {
+	return get[api.RuntimeInfo](ctx, c, "/status/runtimeinfo", nil)
+}
+
+// ScaleOut orders instances to be added; key is an Idempotency-Key or empty.
+func (c *Client) ScaleOut(ctx context.Context, group, key string, req api.OrderRequest) (api.OrderResult, error) {
+	return c.order(ctx, http.MethodPost, group, "/scale-out", key, req)
+}
+
+// ScaleIn orders instances to be drained and removed.
+func (c *Client) ScaleIn(ctx context.Context, group, key string, req api.OrderRequest) (api.OrderResult, error) {
+	return c.order(ctx, http.MethodPost, group, "/scale-in", key, req)
+}
+
+// Handover orders that the primary, or the named instance, is replaced.
+func (c *Client) Handover(ctx context.Context, group, key string, req api.OrderRequest) (api.OrderResult, error) {
+	return c.order(ctx, http.MethodPost, group, "/handover", key, req)
+}
+
+// SetDesired orders that the group is brought to req.Count instances.
+func (c *Client) SetDesired(ctx context.Context, group, key string, req api.OrderRequest) (api.OrderResult, error) {
+	return c.order(ctx, http.MethodPut, group, "/desired", key, req)
+}
+
+// Pause keeps automatic steps of a group from beginning.
+func (c *Client) Pause(ctx context.Context, group string, req api.PauseRequest) (api.Done, error) {
+	return send[api.Done](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/pause", "", req)
+}
+
+// Resume ends a pause and a hold.
+func (c *Client) Resume(ctx context.Context, group string) (api.Done, error) {
+	return send[api.Done](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/resume", "", struct{}{})
+}
+
+// Protect sets or takes off an instance's protection against scale-in.
+func (c *Client) Protect(ctx context.Context, group, instance string, on bool) (api.Done, error) {
+	path := "/groups/" + url.PathEscape(group) + "/instances/" + url.PathEscape(instance) + "/protection"
+	return send[api.Done](ctx, c, http.MethodPut, path, "", api.ProtectRequest{Protected: &on})
+}
+
+// Backup writes a consistent copy of the server's store to w.
+func (c *Client) Backup(ctx context.Context, w io.Writer) (err error) {
+	req, err := c.request(ctx, http.MethodPost, "/backup", nil, struct{}{})
+	if err != nil {
+		return err
+	}
+	// The copy may take longer than an answer of JSON does.
+	patient := *c.http
+	patient.Timeout = 0
+	resp, err := patient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask scalehook: %w", err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode != http.StatusOK {
+		_, err := decode[json.RawMessage](resp)
+		return err
+	}
+	n, err := io.Copy(w, resp.Body)
+	if err != nil {
+		return fmt.Errorf("receive the copy of the store: %w", err)
+	}
+	if resp.ContentLength >= 0 && n != resp.ContentLength {
+		return fmt.Errorf("receive the copy of the store: %d bytes of %d", n, resp.ContentLength)
+	}
+	return nil
+}
+
+func (c *Client) order(ctx context.Context, method, group, path, key string, req api.OrderRequest) (api.OrderResult, error) {
+	return send[api.OrderResult](ctx, c, method, "/groups/"+url.PathEscape(group)+path, key, req)
+}
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	var none T
+	req, err := c.request(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return none, err
+	}
+	return do[T](c, req)
+}
+
+func send[T any](ctx context.Context, c *Client, method, path, key string, body any) (T, error) {
+	var none T
+	req, err := c.request(ctx, method, path, nil, body)
+	if err != nil {
+		return none, err
+	}
+	if key != "" {
+		req.Header.Set(api.IdempotencyKey, key)
+	}
+	return do[T](c, req)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
+	target := strings.TrimSuffix(c.base.String(), "/") + api.Prefix + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("write the request: %w", err)
+		}
+		content = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, content)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("User-Agent", c.agent)
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.tokenFile != "" {
+		token, err := readToken(c.tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	return req, nil
+}
+
+// readToken returns the first token in a file: a file that the server reads too
+// may hold the old one after the new one.
+func readToken(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	fields := strings.Fields(string(data))
+	if len(fields) == 0 {
+		return "", fmt.Errorf("token: %s is empty", file)
+	}
+	return fields[0], nil
+}
+
+func do[T any](c *Client, req *http.Request) (_ T, err error) {
+	var none T
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return none, fmt.Errorf("ask scalehook: %w", err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	return decode[T](resp)
+}
+
+// decode reads an envelope.
+func decode[T any](resp *http.Response) (T, error) {
+	var none T
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return none, fmt.Errorf("read scalehook's answer: %w", err)
+	}
+	success := resp.StatusCode/100 == 2
+	var envelope api.Response[json.RawMessage]
+	if err := json.Unmarshal(data, &envelope); err != nil || envelope.Status == "" {
+		if success {
+			return none, fmt.Errorf("the answer of %s is not scalehook's; is the URL right?", resp.Request.URL.Redacted())
+		}
+		return none, &Error{Code: resp.StatusCode, Reason: firstLine(data, http.StatusText(resp.StatusCode))}
+	}
+	if !success || envelope.Status != api.StatusSuccess {
+		return none, &Error{Code: resp.StatusCode, Type: envelope.ErrorType, Reason: envelope.Error}
+	}
+	var out T
+	if err := json.Unmarshal(envelope.Data, &out); err != nil {
+		return none, fmt.Errorf("read scalehook's answer: %w", err)
+	}
+	return out, nil
+}
+
+func firstLine(data []byte, otherwise string) string {
+	const most = 200
+	line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+	if line == "" || strings.HasPrefix(line, "<") {
+		return otherwise
+	}
+	return line[:min(len(line), most)]
+}

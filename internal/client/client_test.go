@@ -1,0 +1,167 @@
+package client_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/client"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
+
+// seen is what a request looked like.
+type seen struct {
+	method, path, body, token, key, kind string
+}
+
+// serve answers every request with code and body and remembers the last.
+func serve(t *testing.T, code int, body string) (*client.Client, *seen) {
+	t.Helper()
+	last := &seen{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		*last = seen{
+			r.Method, r.URL.RequestURI(), string(b), r.Header.Get("Authorization"),
+			r.Header.Get("Idempotency-Key"), r.Header.Get("Content-Type"),
+		}
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(s.Close)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("new-token\nold-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Options{URL: s.URL + "/", TokenFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, last
+}
+
+func TestRequests(t *testing.T) {
+	two := 2
+	order := api.OrderRequest{Count: &two, Hold: api.Duration(time.Minute)}
+	const orderBody = `{"count":2,"hold":"1m0s"}`
+	tests := []struct {
+		name   string
+		call   func(*client.Client) error
+		answer string
+		want   seen
+	}{
+		{"groups", func(c *client.Client) error { _, err := c.Groups(t.Context()); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups"}},
+		{"a group with a strange name", func(c *client.Client) error { _, err := c.Group(t.Context(), "a/b"); return err }, `{}`, seen{method: "GET", path: "/api/v1/groups/a%2Fb"}},
+		{"instances", func(c *client.Client) error { _, err := c.Instances(t.Context(), "web"); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups/web/instances"}},
+		{"verdicts", func(c *client.Client) error { _, err := c.Verdicts(t.Context(), "web"); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups/web/verdicts"}},
+		{"activities of all", func(c *client.Client) error { _, err := c.Activities(t.Context(), "", "", 0); return err }, `[]`, seen{method: "GET", path: "/api/v1/activities"}},
+		{"activities of one", func(c *client.Client) error { _, err := c.Activities(t.Context(), "web", "a1", 5); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups/web/activities?before=a1&limit=5"}},
+		{"build", func(c *client.Client) error { _, err := c.BuildInfo(t.Context()); return err }, `{}`, seen{method: "GET", path: "/api/v1/status/buildinfo"}},
+		{"runtime", func(c *client.Client) error { _, err := c.RuntimeInfo(t.Context()); return err }, `{}`, seen{method: "GET", path: "/api/v1/status/runtimeinfo"}},
+		{"scale-out", func(c *client.Client) error { _, err := c.ScaleOut(t.Context(), "web", "k", order); return err }, `{}`, seen{method: "POST", path: "/api/v1/groups/web/scale-out", body: orderBody, key: "k"}},
+		{"scale-in", func(c *client.Client) error { _, err := c.ScaleIn(t.Context(), "web", "", order); return err }, `{}`, seen{method: "POST", path: "/api/v1/groups/web/scale-in", body: orderBody}},
+		{"handover", func(c *client.Client) error {
+			_, err := c.Handover(t.Context(), "web", "", api.OrderRequest{})
+			return err
+		}, `{}`, seen{method: "POST", path: "/api/v1/groups/web/handover", body: `{}`}},
+		{"desired", func(c *client.Client) error { _, err := c.SetDesired(t.Context(), "web", "", order); return err }, `{}`, seen{method: "PUT", path: "/api/v1/groups/web/desired", body: orderBody}},
+		{"pause", func(c *client.Client) error {
+			_, err := c.Pause(t.Context(), "web", api.PauseRequest{Direction: "in"})
+			return err
+		}, `{}`, seen{method: "POST", path: "/api/v1/groups/web/pause", body: `{"direction":"in"}`}},
+		{"resume", func(c *client.Client) error { _, err := c.Resume(t.Context(), "web"); return err }, `{}`, seen{method: "POST", path: "/api/v1/groups/web/resume", body: `{}`}},
+		{"protect", func(c *client.Client) error { _, err := c.Protect(t.Context(), "web", "web-1", false); return err }, `{}`, seen{method: "PUT", path: "/api/v1/groups/web/instances/web-1/protection", body: `{"protected":false}`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, last := serve(t, 200, `{"status":"success","data":`+tt.answer+`}`)
+			if err := tt.call(c); err != nil {
+				t.Fatal(err)
+			}
+			tt.want.token = "Bearer new-token"
+			if tt.want.body != "" {
+				tt.want.kind = "application/json"
+			}
+			if *last != tt.want {
+				t.Errorf("sent %+v, want %+v", *last, tt.want)
+			}
+		})
+	}
+}
+
+func TestAnswersThatAreNoSuccess(t *testing.T) {
+	tests := []struct {
+		name   string
+		code   int
+		body   string
+		want   client.Error // zero: another error
+		reason string
+	}{
+		{"refused", 409, `{"status":"error","errorType":"refused","error":"at max"}`, client.Error{409, api.ErrorRefused, "at max"}, "at max (refused)"},
+		{"a proxy's page", 502, "<html>bad gateway</html>", client.Error{Code: 502, Reason: "Bad Gateway"}, "HTTP status 502"},
+		{"a proxy's text", 503, "no server\nmore", client.Error{Code: 503, Reason: "no server"}, "no server"},
+		{"basic authentication in front", 401, "Unauthorized", client.Error{Code: 401, Reason: "Unauthorized"}, "401"},
+		{"a redirect", 302, "", client.Error{Code: 302, Reason: "Found"}, "302"},
+		{"something else on that port", 200, `{"hello":1}`, client.Error{}, "is the URL right?"},
+		{"data of another shape", 200, `{"status":"success","data":{}}`, client.Error{}, "read scalehook's answer"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, _ := serve(t, tt.code, tt.body)
+			_, err := c.Groups(t.Context())
+			var got *client.Error
+			if errors.As(err, &got) != (tt.want.Code != 0) || got != nil && *got != tt.want {
+				t.Errorf("error %#v, want %#v", err, tt.want)
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.reason) {
+				t.Errorf("error %v, want it to hold %q", err, tt.reason)
+			}
+		})
+	}
+}
+
+func TestBackup(t *testing.T) {
+	c, last := serve(t, 200, "SQLite format 3")
+	var b bytes.Buffer
+	if err := c.Backup(t.Context(), &b); err != nil || b.String() != "SQLite format 3" {
+		t.Errorf("got %q, %v", b.String(), err)
+	}
+	if last.method != "POST" || last.path != "/api/v1/backup" {
+		t.Errorf("sent %+v", last)
+	}
+	c, _ = serve(t, 403, `{"status":"error","errorType":"forbidden","error":"no"}`)
+	b.Reset()
+	if err := c.Backup(t.Context(), &b); err == nil || b.Len() != 0 {
+		t.Errorf("got %q, %v, want an error and nothing", b.String(), err)
+	}
+}
+
+func TestNewRefusesWhatIsNoURL(t *testing.T) {
+	for _, u := range []string{"", "localhost:10070", "ftp://x", "http://", "http://a b"} {
+		if _, err := client.New(client.Options{URL: u}); err == nil {
+			t.Errorf("%q is taken", u)
+		}
+	}
+}
+
+func TestAMissingTokenFileIsSaid(t *testing.T) {
+	c, err := client.New(client.Options{URL: "http://127.0.0.1:1", TokenFile: filepath.Join(t.TempDir(), "none")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Groups(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}
