@@ -132,9 +132,9 @@ func (m *message) notification(a template.Alert) (n scaling.Notification, reason
 	}
 	switch {
 	case n.Group == "":
-		return n, fmt.Sprintf("the alert has no label %s", labelGroup)
+		return n, "the alert has no label " + labelGroup
 	case n.Signal == "":
-		return n, fmt.Sprintf("the alert has no label %s", labelSignal)
+		return n, "the alert has no label " + labelSignal
 	case !n.Signal.Valid():
 		return n, fmt.Sprintf("label %s=%q: must be %s or %s", labelSignal, clip(string(n.Signal)), scaling.High, scaling.Low)
 	case !n.Firing && a.Status != string(model.AlertResolved):

@@ -130,8 +130,7 @@ func readStrict(c echo.Context, v any) error {
 
 func badJSON(err error) error {
 	reason := strings.TrimPrefix(err.Error(), "json: ")
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, found := errors.AsType[*json.SyntaxError](err); found {
 		reason = fmt.Sprintf("byte %d: %s", syntax.Offset, reason)
 	}
 	return &apiError{http.StatusBadRequest, api.ErrorBadData, "the body is not the JSON expected here: " + reason}
