@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The intervals of the demo's monitoring: the fast profile, so that a run takes
+// minutes. The rules are the product's own, rendered for them.
+const (
+	scrapeInterval = "1s"
+	rateWindow     = "4s"
+)
+
+const (
+	haproxyAddr      = "127.0.0.1:8080"
+	exporterAddr     = "127.0.0.1:10071"
+	serverAddr       = "127.0.0.1:10070"
+	prometheusAddr   = "127.0.0.1:9090"
+	alertmanagerAddr = "127.0.0.1:9093"
+)
+
+// templateVolume is the base image's name in the pool.
+const templateVolume = "base-template.qcow2"
+
+// prometheusConfig scrapes both programs and posts to Alertmanager.
+func prometheusConfig(rules string) string {
+	return fmt.Sprintf(`global:
+  scrape_interval: %[1]s
+  scrape_timeout: %[1]s
+  evaluation_interval: %[1]s
+rule_files: [%[2]q]
+alerting:
+  alertmanagers: [{static_configs: [{targets: [%[3]q]}]}]
+scrape_configs:
+  - {job_name: scalehook-exporter, static_configs: [{targets: [%[4]q]}]}
+  - {job_name: scalehook, static_configs: [{targets: [%[5]q]}]}
+`, scrapeInterval, rules, alertmanagerAddr, exporterAddr, serverAddr)
+}
+
+// alertmanagerConfig routes the scaling signals to scalehook, and nothing else.
+func alertmanagerConfig(token string) string {
+	return fmt.Sprintf(`route:
+  receiver: nobody
+  routes:
+    - matchers: ['scalehook_signal=~"high|low"']
+      receiver: scalehook
+      group_by: [scaling_group]
+      group_wait: 0s
+      group_interval: 1s
+      repeat_interval: 10s
+receivers:
+  - name: nobody
+  - name: scalehook
+    webhook_configs:
+      - url: http://%s/api/v1/alertmanager
+        send_resolved: true
+        max_alerts: 0
+        http_config:
+          follow_redirects: false
+          authorization: {type: Bearer, credentials_file: %q}
+`, serverAddr, token)
+}
+
+// haproxyConfig hides nothing: no retries, no redispatch, so that whatever the
+// balancer does wrong reaches the client. The backend is in a file of its own.
+func haproxyConfig() string {
+	return fmt.Sprintf(`global
+  stats socket {{stats}} mode 600 level admin expose-fd listeners
+  maxconn 2000
+  nbthread 1
+defaults
+  mode http
+  timeout connect 3s
+  timeout client 60s
+  timeout server 60s
+  timeout http-keep-alive 60s
+  option idle-close-on-response
+  retries 0
+  no option redispatch
+frontend web
+  bind %s
+  default_backend web
+`, haproxyAddr)
+}
+
+// backendTemplate is the complete backend section that scalehook writes, with the
+// members in service, so that a reload by anybody finds them.
+const backendTemplate = `backend web
+  balance leastconn
+  option httpchk GET /health
+{{- range .Members}}
+  server {{.Name}} {{.Address}} check inter 500ms rise 1 fall 2
+{{- end}}
+`
+
+// emptyBackend is what HAProxy starts with.
+const emptyBackend = `backend web
+  balance leastconn
+  option httpchk GET /health
+`
+
+// slowStart is the guests' user-data: the service listens only some seconds after
+// the address is there, as real ones do, so that joining has to wait for it.
+const slowStart = `#!/bin/sh
+kill "$(cat /run/guestd.pid)"
+sleep 2
+guestd -listen :80 -host "$(hostname)" -instance-id "$(cat /run/instance-id)" -collector-file /run/collector >/dev/console 2>&1 &
+echo $! > /run/guestd.pid
+`
+
+// groupConfig is one scenario's group, as it stands in scalehook's configuration.
+type groupConfig struct {
+	name      string
+	high, low string
+	min, max  int
+	victim    string
+	vmName    string
+	adopt     []string
+	onRemove  string
+}
+
+// serverConfig is scalehook's configuration for one group.
+func (w *world) serverConfig(g groupConfig) string {
+	adopt := ""
+	if len(g.adopt) > 0 {
+		adopt = "    adopt: [" + strings.Join(g.adopt, ", ") + "]\n"
+	}
+	drain := "30s"
+	if w.fault == faultNoDrain {
+		drain = "1ms"
+	}
+	fragment := fmt.Sprintf("\n      fragment: {file: %q, template: %q}", w.fragmentFile(), w.lab.Path("backend.tmpl"))
+	master := fmt.Sprintf("\n      master_socket: %q", w.haproxy.MasterSocket)
+	if w.fault == faultReloadMidDrain {
+		fragment, master = "", ""
+	}
+	return fmt.Sprintf(`owner: demo
+monitoring: {scrape_interval: %[1]s, evaluation_interval: %[1]s, rate_window: %[2]s}
+prometheus: {url: "http://%[3]s"}
+alertmanagers: [{url: "http://%[4]s"}]
+tokens:
+  - {name: alertmanager, role: alerts, file: %[5]q}
+  - {name: demo, role: operator, file: %[6]q}
+providers:
+  host:
+    libvirt: {uri: %[7]q}
+balancers:
+  edge:
+    haproxy:
+      sockets: [%[8]q]%[9]s
+groups:
+  %[10]s:
+    mode: full
+    min: %[11]d
+    max: %[12]d
+    high: %[13]s
+    low: %[14]s
+    cooldown: 3s
+    warm_up: 3s
+    lease_ttl: 1m
+    launch_deadline: 90s
+    drain_deadline: %[15]s
+    shutdown_deadline: 20s
+    victim: %[16]s
+    on_remove: %[17]s
+    name: %[18]q
+%[19]s    provider: host
+    template:
+      image: %[20]s
+      pool: images
+      network: default
+      memory: 128MiB
+      vcpus: 1
+      domain_type: %[21]s
+      cloud_init: {user_data: %[22]q}
+    balancer: edge
+    pool:
+      backend: web
+      check: {interval: 500ms, rise: 1, fall: 2}%[23]s
+    port: 80
+`, scrapeInterval, rateWindow, prometheusAddr, alertmanagerAddr, w.alertsToken, w.operatorToken,
+		w.lab.URI(), w.haproxy.AdminSocket, master, g.name, g.min, g.max, g.high, g.low, drain, g.victim, g.onRemove, g.vmName, adopt,
+		templateVolume, w.domainType, w.lab.Path("user-data"), fragment)
+}
