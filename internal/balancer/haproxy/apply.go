@@ -1,0 +1,413 @@
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// Apply makes the pool as wished, in this order: newcomers are added with checks
+// and without traffic; those wished ready whose check passed get traffic; the
+// fragment is written; members are drained; members are removed. An error ends it
+// before the next of these, except that one HAProxy's trouble does not keep a
+// newcomer out of another. It looks at HAProxy after each change and never
+// believes an answer.
+//
+// A member wished ready that HAProxy does not have, since it was restarted or
+// reloaded, is added without traffic like any newcomer and gets traffic by the
+// next Apply that finds its check passed.
+func (p *Pool) Apply(ctx context.Context, want scaling.Pool) error {
+	if err := p.apply(ctx, want); err != nil {
+		return fmt.Errorf("apply the pool of group %q to backend %q: %w", p.group, p.cfg.Backend, err)
+	}
+	return nil
+}
+
+func (p *Pool) apply(ctx context.Context, want scaling.Pool) error {
+	wish, err := p.wish(want)
+	if err != nil {
+		return err
+	}
+	p.remember(wish)
+	var (
+		views = make([]view, len(p.endpoints))
+		errs  []error
+		twins error
+	)
+	for i := range p.endpoints {
+		v, err := p.view(ctx, i)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		taken, err := p.twins(v, wish)
+		twins = errors.Join(twins, err)
+		if views[i], err = p.admit(ctx, i, v, wish, taken); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := classify(errs); err != nil {
+		return err
+	}
+	// What a reload would start must be right before anything is drained: a
+	// fragment that still lists a draining member would bring it back.
+	if err := p.writeFragment(inService(views, wish)); err != nil {
+		return err
+	}
+	for i := range p.endpoints {
+		v, err := p.drain(ctx, i, views[i], wish)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if err := p.remove(ctx, i, views[i], v, wish); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := classify(errs); err != nil {
+		return err
+	}
+	if twins != nil {
+		return scaling.WithClass(scaling.Conflict, twins)
+	}
+	return nil
+}
+
+// wished is a member of the wish with the server it becomes.
+type wished struct {
+	server string
+	addr   netip.AddrPort
+	state  scaling.MemberState
+}
+
+// serves reports whether the member is on its way into service or in it.
+func (w wished) serves() bool {
+	return w.state == scaling.MemberJoining || w.state == scaling.MemberReady
+}
+
+// wish validates everything before anything is sent.
+func (p *Pool) wish(want scaling.Pool) (map[string]wished, error) {
+	if want.Group != p.group {
+		return nil, scaling.Errorf(scaling.Permanent, "the wish is for group %q", want.Group)
+	}
+	if len(want.Members) == 0 && !want.AllowEmpty {
+		return nil, scaling.Errorf(scaling.Permanent, "refused to empty the pool: a wish without members must say so")
+	}
+	wish := make(map[string]wished, len(want.Members))
+	for _, m := range want.Members {
+		if !nameWord.MatchString(m.ID) {
+			return nil, scaling.Errorf(scaling.Permanent, "the instance id %q has characters that a server's name must not have", m.ID)
+		}
+		w := wished{server: p.namer.server(m.ID), state: m.State}
+		if _, twice := wish[w.server]; twice {
+			return nil, scaling.Errorf(scaling.Permanent, "the wish has instance %s twice", m.ID)
+		}
+		switch m.State {
+		case scaling.MemberJoining, scaling.MemberReady:
+			if !m.Addr.IsValid() || m.Addr.Port() == 0 || m.Addr.Addr().Zone() != "" || m.Addr.Addr().IsUnspecified() {
+				return nil, scaling.Errorf(scaling.Permanent, "instance %s is to serve at %v, which is no address and port", m.ID, m.Addr)
+			}
+		case scaling.MemberDraining, scaling.MemberLeaving:
+		default:
+			return nil, scaling.Errorf(scaling.Permanent, "instance %s is wished in the unknown state %q", m.ID, m.State)
+		}
+		if m.Addr.IsValid() {
+			w.addr = netip.AddrPortFrom(m.Addr.Addr().Unmap().WithZone(""), m.Addr.Port())
+		}
+		wish[w.server] = w
+	}
+	return wish, nil
+}
+
+func (p *Pool) remember(wish map[string]wished) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.joining = map[string]bool{}
+	for name, w := range wish {
+		if w.serves() {
+			p.joining[name] = true
+		}
+	}
+}
+
+// twins finds foreign servers with the address of a member. Behind two names a
+// member would get double traffic, and its drain would drain half of it: the
+// operator has to take the line out.
+func (p *Pool) twins(v view, wish map[string]wished) (taken map[string]bool, err error) {
+	taken = map[string]bool{}
+	for _, s := range v.servers {
+		if _, ours := p.namer.id(s.name); ours || !s.addr.IsValid() {
+			continue
+		}
+		for name, w := range wish {
+			if w.addr == s.addr {
+				taken[name] = true
+				err = errors.Join(err, fmt.Errorf(
+					"server %s/%s of haproxy's own configuration has the address %v of %s: it would get traffic past every drain; remove that line",
+					p.cfg.Backend, s.name, s.addr, name))
+			}
+		}
+	}
+	return taken, err
+}
+
+// admit adds what is missing and lets in what is checked. It only ever adds
+// capacity.
+func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished, taken map[string]bool) (view, error) {
+	changed := false
+	for name, w := range wish {
+		s, there := v.server(name)
+		switch {
+		case taken[name] && !there:
+		case !there && w.serves(), !there && w.state == scaling.MemberDraining && w.addr.IsValid():
+			if err := p.add(ctx, i, v, w); err != nil {
+				return v, err
+			}
+			changed = true
+		case there && w.serves() && s.addr == w.addr && (s.maint() || !s.checked):
+			if err := p.check(ctx, i, name); err != nil {
+				return v, err
+			}
+			changed = true
+		}
+	}
+	if changed {
+		var err error
+		if v, err = p.view(ctx, i); err != nil {
+			return v, err
+		}
+		if err := p.verify(v, wish, "is not in the pool after it was added", func(w wished, s server, there bool) bool {
+			return there || !w.serves() || taken[w.server]
+		}); err != nil {
+			return v, err
+		}
+	}
+	readied := map[string]bool{}
+	for name, w := range wish {
+		s, there := v.server(name)
+		if w.state != scaling.MemberReady || !there || taken[name] || s.addr != w.addr || !s.draining() || !s.passed() {
+			continue
+		}
+		if err := p.set(ctx, i, name, "ready"); err != nil {
+			return v, err
+		}
+		readied[name] = true
+	}
+	if len(readied) == 0 {
+		return v, nil
+	}
+	v, err := p.view(ctx, i)
+	if err != nil {
+		return v, err
+	}
+	return v, p.verify(v, wish, "was not put into service", func(w wished, s server, _ bool) bool {
+		return !readied[w.server] || s.ready()
+	})
+}
+
+// add registers a server: it comes in maintenance, and goes from there straight
+// into drain with checks running, so that no request can reach it.
+func (p *Pool) add(ctx context.Context, i int, v view, w wished) error {
+	words := append([]string{"add", "server", p.path(w.server), w.addr.String()}, p.options...)
+	if v.info.atLeast(3, 1) {
+		// Even an operator's "set server … state ready" must not give it traffic
+		// before its first check.
+		words = append(words, "init-state", "fully-down")
+	}
+	answer, err := p.endpoints[i].stats.change(ctx, words...)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(answer, "registered") {
+		return p.refused(i, "add "+p.path(w.server), answer, scaling.Permanent)
+	}
+	if w.state == scaling.MemberJoining {
+		p.mu.Lock()
+		p.born[born{p.endpoints[i].stats.address, w.server, v.info.pid}] = true
+		p.mu.Unlock()
+	}
+	p.logger.Info("server added to haproxy", "server", w.server, "address", w.addr.String(), "socket", p.endpoints[i].stats.address)
+	return p.check(ctx, i, w.server)
+}
+
+// check starts the health checks of a server and takes it out of maintenance
+// without giving it traffic.
+func (p *Pool) check(ctx context.Context, i int, server string) error {
+	answer, err := p.endpoints[i].stats.change(ctx, "enable", "health", p.path(server))
+	if err != nil {
+		return err
+	}
+	if answer != "" {
+		return p.refused(i, "enable the checks of "+p.path(server), answer, scaling.Temporary)
+	}
+	return p.set(ctx, i, server, "drain")
+}
+
+func (p *Pool) set(ctx context.Context, i int, server, state string) error {
+	answer, err := p.endpoints[i].stats.change(ctx, "set", "server", p.path(server), "state", state)
+	if err != nil {
+		return err
+	}
+	if answer != "" {
+		return p.refused(i, fmt.Sprintf("set %s to %s", p.path(server), state), answer, scaling.Temporary)
+	}
+	p.logger.Info("server set", "server", server, "state", state, "socket", p.endpoints[i].stats.address)
+	return nil
+}
+
+// drain takes traffic from everything of ours that should have none.
+func (p *Pool) drain(ctx context.Context, i int, v view, wish map[string]wished) (view, error) {
+	drained := map[string]bool{}
+	for _, s := range v.servers {
+		if !s.ready() || p.keeps(s, wish) {
+			continue
+		}
+		if w, ok := wish[s.name]; ok && w.state == scaling.MemberLeaving {
+			continue // goes into maintenance in a moment
+		}
+		if err := p.set(ctx, i, s.name, "drain"); err != nil {
+			return v, err
+		}
+		drained[s.name] = true
+	}
+	if len(drained) == 0 {
+		return v, nil
+	}
+	v, err := p.view(ctx, i)
+	if err != nil {
+		return v, err
+	}
+	for _, s := range v.servers {
+		if drained[s.name] && s.ready() {
+			return v, scaling.Errorf(scaling.Temporary, "haproxy at %s: %s still takes traffic after it was drained", p.endpoints[i].stats.address, p.path(s.name))
+		}
+	}
+	return v, nil
+}
+
+// keeps reports whether a server that takes traffic is to keep it: it is foreign,
+// or wished ready at that address.
+func (p *Pool) keeps(s server, wish map[string]wished) bool {
+	if _, ours := p.namer.id(s.name); !ours {
+		return true
+	}
+	w, ok := wish[s.name]
+	return ok && w.state == scaling.MemberReady && w.addr == s.addr
+}
+
+// remove deletes what is wished leaving, cutting its sessions, and what is not
+// wished (or has moved to another address), once it has none. before is what the
+// pool was at the start of the Apply: a server drained only just now may have been
+// given a request that is not counted yet, so it waits for the next Apply.
+func (p *Pool) remove(ctx context.Context, i int, before, v view, wish map[string]wished) error {
+	gone := map[string]bool{}
+	for _, s := range v.servers {
+		if _, ours := p.namer.id(s.name); !ours {
+			continue
+		}
+		w, ok := wish[s.name]
+		cut := ok && w.state == scaling.MemberLeaving
+		stays := ok && !cut && (!w.addr.IsValid() || w.addr == s.addr)
+		if stays {
+			continue
+		}
+		if !cut {
+			b, _ := before.server(s.name)
+			if b.ready() || s.sessions > 0 || v.olderSessions(s.name) > 0 {
+				continue
+			}
+		}
+		deleted, err := p.delete(ctx, i, s, cut)
+		if err != nil {
+			return err
+		}
+		gone[s.name] = deleted
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	v, err := p.view(ctx, i)
+	if err != nil {
+		return err
+	}
+	for name, deleted := range gone {
+		s, there := v.server(name)
+		if there && (deleted || !s.maint()) {
+			return scaling.Errorf(scaling.Temporary, "haproxy at %s: %s is still there after it was removed", p.endpoints[i].stats.address, p.path(name))
+		}
+	}
+	return nil
+}
+
+// delete takes one server out. False without an error means that connections are
+// still attached: it stays in maintenance for the next Apply.
+func (p *Pool) delete(ctx context.Context, i int, s server, cut bool) (bool, error) {
+	stats := p.endpoints[i].stats
+	if !s.maint() {
+		if err := p.set(ctx, i, s.name, "maint"); err != nil {
+			return false, err
+		}
+	}
+	if cut {
+		answer, err := stats.change(ctx, "shutdown", "sessions", "server", p.path(s.name))
+		if err != nil {
+			return false, err
+		}
+		if answer != "" {
+			return false, p.refused(i, "cut the sessions of "+p.path(s.name), answer, scaling.Temporary)
+		}
+	}
+	answer, err := stats.change(ctx, "del", "server", p.path(s.name))
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case strings.Contains(answer, "deleted"), strings.Contains(answer, "No such server"):
+		p.logger.Info("server removed from haproxy", "server", s.name, "cut", cut, "socket", stats.address)
+		return true, nil
+	case strings.Contains(answer, "still has connections"):
+		return false, nil
+	}
+	return false, p.refused(i, "delete "+p.path(s.name), answer, scaling.Temporary)
+}
+
+// verify looks for the first member of the wish that is not as it should be.
+func (p *Pool) verify(v view, wish map[string]wished, problem string, right func(wished, server, bool) bool) error {
+	for name, w := range wish {
+		if s, there := v.server(name); !right(w, s, there) {
+			return scaling.Errorf(scaling.Temporary, "server %s %s", p.path(name), problem)
+		}
+	}
+	return nil
+}
+
+func (p *Pool) path(server string) string { return p.cfg.Backend + "/" + server }
+
+func (p *Pool) refused(i int, what, answer string, class scaling.Class) error {
+	at := p.endpoints[i].stats.address
+	if known := refusal(answer); known != nil {
+		return fmt.Errorf("haproxy at %s: %s: %w", at, what, known)
+	}
+	return scaling.Errorf(class, "haproxy at %s: %s: refused with %q", at, what, shorten(answer))
+}
+
+// inService lists the members that are wished ready and take traffic at every
+// HAProxy: what a reload may start as it is.
+func inService(views []view, wish map[string]wished) []wished {
+	var out []wished
+	for name, w := range wish {
+		ready := w.state == scaling.MemberReady
+		for _, v := range views {
+			s, there := v.server(name)
+			ready = ready && there && s.ready() && s.addr == w.addr
+		}
+		if ready {
+			out = append(out, w)
+		}
+	}
+	return out
+}
