@@ -25,7 +25,7 @@ func (p *Provider) checkImage(ctx context.Context, s *session, t Template) (volu
 	if t.Disk != 0 && uint64(t.Disk) < image.Capacity {
 		return image, scaling.Errorf(scaling.Permanent, "disk %v is smaller than image %q (%d bytes)", t.Disk, t.Image, image.Capacity)
 	}
-	if err := p.checkRecord(ctx, s, image); err != nil {
+	if _, err := checkRecord(ctx, s, image); err != nil {
 		return image, err
 	}
 	uses, marks, err := usesOf(ctx, s, image)

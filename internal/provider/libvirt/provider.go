@@ -389,6 +389,7 @@ func (p *Provider) list(ctx context.Context) ([]scaling.VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(all, func(a, b machine) int { return strings.Compare(a.name, b.name) })
 	vms := make([]scaling.VM, 0, len(all))
 	for _, d := range all {
 		vms = append(vms, p.vm(d, addrs[d.uuid]))

@@ -1,0 +1,116 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"libvirt.org/go/libvirt"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// Check looks at the host with the eyes of a launch, and changes nothing: pools,
+// images, networks, the domain type. It returns what would go wrong as one
+// error, and what an operator should know as warnings.
+func (p *Provider) Check(ctx context.Context) (warnings []string, err error) {
+	s, err := p.m.session(ctx, "check", false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	p.mu.RLock()
+	templates := maps.Clone(p.templates)
+	p.mu.RUnlock()
+	var errs []error
+	for _, group := range slices.Sorted(maps.Keys(templates)) {
+		found, err := p.checkTemplate(ctx, s, templates[group])
+		for _, w := range found {
+			warnings = append(warnings, fmt.Sprintf("group %q: %s", group, w))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("group %q: %w", group, err))
+		}
+	}
+	return warnings, errors.Join(errs...)
+}
+
+func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template) (warnings []string, err error) {
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	if t.CloudInit == nil {
+		warn("no cloud_init: all its VMs share the image's hostname, SSH host keys and machine id")
+	}
+	var errs []error
+	if _, err := p.hostFor(ctx, s, t.DomainType); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := poolFolder(ctx, s, t.Pool); err != nil {
+		errs = append(errs, err)
+	}
+	image, err := p.checkImage(ctx, s, t)
+	if err != nil {
+		errs = append(errs, err)
+	} else {
+		found, err := imageWarnings(ctx, s, t, image)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		warnings = append(warnings, found...)
+	}
+	if t.Network != "" {
+		if err := checkNetwork(ctx, s, t.Network); err != nil {
+			errs = append(errs, err)
+		} else if t.Address.Source == AddressLease {
+			if err := checkLeases(ctx, s, t.Network); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return warnings, errors.Join(errs...)
+}
+
+// imageWarnings says what does not stop a launch and may stop the clones later.
+func imageWarnings(ctx context.Context, s *session, t Template, image volume) (warnings []string, err error) {
+	if mode, err := strconv.ParseUint(image.Mode, 8, 32); err == nil && mode&0o222 != 0 {
+		warnings = append(warnings, fmt.Sprintf("image %s is writable (mode %s): whoever starts a VM on it breaks every clone; make it read-only with chmod 0444", image.Path, image.Mode))
+	}
+	record, err := readRecord(ctx, s, image.Pool, image.Name)
+	if err != nil {
+		return warnings, err
+	}
+	if record == nil {
+		warnings = append(warnings, fmt.Sprintf("image %s was not imported with scalehook template import, so a change is noticed only while it has clones", image.Path))
+	}
+	uses, _, err := usesOf(ctx, s, image)
+	if err != nil {
+		return warnings, err
+	}
+	for _, use := range uses {
+		if use.writable {
+			warnings = append(warnings, fmt.Sprintf("image %s is the disk of domain %q: never start it while there are clones", image.Path, use.domain))
+		}
+	}
+	if t.TemplateDomain != "" && !slices.ContainsFunc(uses, func(u diskUse) bool { return u.domain == t.TemplateDomain }) {
+		warnings = append(warnings, fmt.Sprintf("template_domain %q does not have image %s as its disk", t.TemplateDomain, image.Path))
+	}
+	return warnings, nil
+}
+
+func checkNetwork(ctx context.Context, s *session, name string) error {
+	_, err := query(ctx, s, fmt.Sprintf("look up network %q", name), func(_ context.Context, conn *libvirt.Connect) (struct{}, error) {
+		net, err := conn.LookupNetworkByName(name)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer free(net.Free)
+		active, err := net.IsActive()
+		if err == nil && !active {
+			err = scaling.Errorf(scaling.Temporary, "network %q is not started: virsh net-start %s", name, name)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
