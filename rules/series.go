@@ -35,11 +35,13 @@ func ServerSeries() []Series {
 		{"scalehook_group_instances_min", Gauge, group, "Least number of instances."},
 		{"scalehook_group_instances_max", Gauge, group, "Greatest number of instances."},
 		{"scalehook_group_status", Gauge, []string{"scaling_group", "status"}, "Whether a status holds: paused, at_max, at_min, no_capacity, degraded, observe."},
-		{"scalehook_group_cooldown_until_timestamp_seconds", Gauge, []string{"scaling_group", "direction"}, "When the cooldown of a direction ends."},
+		{"scalehook_group_cooldown_until_timestamp_seconds", Gauge, group, "When the cooldown ends or ended; 0 for none yet."},
 
 		{"scalehook_instance_info", Gauge, []string{"scaling_group", "uuid", "vm", "provider", "address"}, "Always 1, what is known of an instance."},
 		{"scalehook_instance_state", Gauge, []string{"scaling_group", "uuid", "state"}, "Always 1, published for the state that holds only."},
 		{"scalehook_instance_warm", Gauge, []string{"scaling_group", "uuid"}, "Whether an instance's CPU counts for the high signal."},
+		{"scalehook_instance_primary", Gauge, []string{"scaling_group", "uuid"}, "Whether an instance is its group's primary."},
+		{"scalehook_instance_created_timestamp_seconds", Gauge, []string{"scaling_group", "uuid"}, "When an instance was asked for."},
 
 		{"scalehook_condition_active", Gauge, []string{"scaling_group", "signal"}, "Whether a condition stands."},
 		{"scalehook_condition_expiry_timestamp_seconds", Gauge, []string{"scaling_group", "signal"}, "When a condition becomes unknown unless it is renewed."},
@@ -56,9 +58,12 @@ func ServerSeries() []Series {
 		{"scalehook_member_state", Gauge, []string{"scaling_group", "pool", "uuid", "state"}, "Always 1, published for the state that holds only."},
 		{"scalehook_member_sessions", Gauge, []string{"scaling_group", "pool", "uuid"}, "Open sessions of a member."},
 
-		{"scalehook_webhook_requests_total", Counter, []string{"code"}, "Requests to the webhook, by HTTP status."},
+		{"scalehook_webhook_requests_total", Counter, []string{"handler", "code"}, "Requests, by handler (alertmanager, operator, view, other) and HTTP status."},
+		{"scalehook_webhook_request_duration_seconds", Histogram, []string{"handler"}, "Duration of requests."},
+		{"scalehook_webhook_truncated_alerts_total", Counter, nil, "Alerts that senders left out of their messages."},
+		{"scalehook_webhook_connections_dropped_total", Counter, nil, "Connections closed to make room for new ones."},
 		{"scalehook_webhook_alerts_total", Counter, []string{"scaling_group", "signal", "status", "result"}, "Alerts in notifications, by what became of them."},
-		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, nil, "When the last valid notification came, the heartbeat included; 0 for never."},
+		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, group, "When a group last heard from a webhook; 0 for never."},
 
 		{"scalehook_driver_requests_total", Counter, []string{"driver", "call"}, "Calls to a provider or balancer."},
 		{"scalehook_driver_requests_failed_total", Counter, []string{"driver", "call"}, "Calls that failed."},
