@@ -35,6 +35,7 @@ func newMachine(t *testing.T) *machine {
 	stubs := map[string]string{
 		"id":         `[ "$*" = -u ] && cat "$M/uid" || echo users`,
 		"sudo":       `exit 1`,
+		"apt-cache":  `echo "Package: linux-image-cloud-amd64"`,
 		"dpkg-query": `cat "$M/installed"`,
 		"dpkg":       `printf '/lib/systemd/system/%s.service\n/usr/lib/systemd/system/%s@.service\n/usr/share/doc/%s\n' "$2" "$2" "$2"`,
 		"systemctl":  `echo "systemctl $*" >>"$M/calls"; [ "$1" = is-enabled ] && echo enabled; exit 0`,
@@ -55,7 +56,7 @@ echo "installed logrotate" >>"$M/installed"`,
 	m.write(t, "installed", "installed gcc\nconfig-files prometheus\n", 0o644)
 	m.write(t, "calls", "", 0o644)
 	m.env = append(os.Environ(), "M="+dir, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"),
-		"SCALEHOOK_POLICY_RC_D="+m.policy, "SCALEHOOK_SETUP_LOCK="+filepath.Join(dir, "lock"))
+		"SCALEHOOK_POLICY_RC_D="+m.policy, "SCALEHOOK_SETUP_LOCK="+filepath.Join(dir, "lock"), "SCALEHOOK_APT_LISTS="+filepath.Join(dir, "bin"))
 	return m
 }
 
@@ -279,5 +280,14 @@ func TestWhenNothingIsMissingNothingIsDone(t *testing.T) {
 	}
 	if want := "Packages: nothing is missing.\n"; m.read(t, "stdout") != want {
 		t.Errorf("printed %q, want %q", m.read(t, "stdout"), want)
+	}
+
+	// The guest's kernel comes from apt's lists, so they have to be there.
+	m.write(t, "bin/apt-cache", "#!/bin/sh\nexit 100\n", 0o755)
+	if err := m.command(t, "test").Run(); err != nil {
+		t.Fatalf("install: %v\n%s", err, m.read(t, "stderr"))
+	}
+	if calls := m.read(t, "calls"); !strings.HasSuffix(calls, " update\n") || strings.Contains(calls, "install") {
+		t.Errorf("with empty lists it called %q, want an update only", calls)
 	}
 }
