@@ -44,6 +44,10 @@ type Client struct {
 	agent     string
 }
 
+// ErrUnreachable says that no answer came: whether a request had an effect is not
+// known.
+var ErrUnreachable = errors.New("the server cannot be reached")
+
 // Error is an answer that says that a request did not succeed.
 type Error struct {
 	Code   int           // the HTTP status code
@@ -177,7 +181,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) (err error) {
 	patient.Timeout = 0
 	resp, err := patient.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask scalehook: %w", err)
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if resp.StatusCode != http.StatusOK {
@@ -269,7 +273,7 @@ func do[T any](c *Client, req *http.Request) (_ T, err error) {
 	var none T
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return none, fmt.Errorf("ask scalehook: %w", err)
+		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	return decode[T](resp)

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/common/version"
+	"github.com/spf13/cobra"
+
+	"github.com/scalehook/scalehook/internal/client"
+)
+
+// Environment variables of the commands that ask a server.
+const (
+	envURL       = "SCALEHOOK_URL"
+	envTokenFile = "SCALEHOOK_TOKEN_FILE"
+)
+
+// remote holds what every command that asks a server has in common.
+type remote struct {
+	url, tokenFile string
+	output         string
+	timeout        time.Duration
+}
+
+// newRemote takes the defaults from the environment.
+func newRemote(getenv func(string) string) *remote {
+	r := &remote{url: getenv(envURL), tokenFile: getenv(envTokenFile)}
+	if r.url == "" {
+		r.url = "http://127.0.0.1:10070"
+	}
+	return r
+}
+
+// flags adds the common flags to a command and returns it.
+func (r *remote) flags(cmd *cobra.Command) *cobra.Command {
+	f := cmd.Flags()
+	f.StringVar(&r.url, "url", r.url, "where the server is reached (environment: "+envURL+")")
+	f.StringVar(&r.tokenFile, "token-file", r.tokenFile, "file with the bearer token (environment: "+envTokenFile+")")
+	f.DurationVar(&r.timeout, "timeout", 30*time.Second, "how long to wait for the server")
+	f.StringVarP(&r.output, "output", "o", formatTable, "how to print: table or json")
+	return cmd
+}
+
+// ask calls f with a client and a deadline and prints what it returns.
+func ask[T any](cmd *cobra.Command, r *remote, f func(context.Context, *client.Client) (T, error), table func(*table, T)) error {
+	if err := checkFormat(r.output); err != nil {
+		return err
+	}
+	c, err := r.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), r.timeout)
+	defer cancel()
+	out, err := f(ctx, c)
+	if err != nil {
+		return err
+	}
+	return print(cmd.OutOrStdout(), r.output, out, table)
+}
+
+func (r *remote) client() (*client.Client, error) {
+	c, err := client.New(client.Options{URL: r.url, TokenFile: r.tokenFile, UserAgent: "scalehook/" + version.Version})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}
