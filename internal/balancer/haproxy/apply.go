@@ -126,11 +126,10 @@ func (p *Pool) wish(want scaling.Pool) (map[string]wished, error) {
 func (p *Pool) remember(wish map[string]wished) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.joining = map[string]bool{}
+	p.joining, p.leaving = map[string]bool{}, map[string]bool{}
 	for name, w := range wish {
-		if w.serves() {
-			p.joining[name] = true
-		}
+		p.joining[name] = w.serves()
+		p.leaving[name] = w.state == scaling.MemberLeaving
 	}
 }
 

@@ -65,7 +65,7 @@ func (b *Balancer) Pool(group string, cfg PoolConfig) (*Pool, error) {
 		group: group, cfg: cfg, endpoints: b.endpoints, namer: b.namer,
 		options: append(cfg.Check.words(), cfg.ServerOptions...),
 		logger:  b.logger.With("group", group, "backend", cfg.Backend),
-		born:    map[born]bool{}, joining: map[string]bool{}, pids: map[string]int{},
+		born:    map[born]bool{}, joining: map[string]bool{}, leaving: map[string]bool{}, pids: map[string]int{},
 	}, nil
 }
 
@@ -81,7 +81,8 @@ type Pool struct {
 	mu      sync.Mutex
 	born    map[born]bool
 	joining map[string]bool // servers that the last wish had on their way into service
-	pids map[string]int // by socket: the worker that answered last
+	leaving map[string]bool // servers that the last wish cut
+	pids    map[string]int  // by socket: the worker that answered last
 }
 
 // born says that a server was added as a newcomer in this very worker, so that no
@@ -132,7 +133,8 @@ func (p *Pool) Observe(ctx context.Context) (scaling.PoolStatus, error) {
 }
 
 // members lists the servers of one HAProxy, then ours that only its older workers
-// still serve.
+// still serve: but for those wished leaving, since nothing can be cut in an older
+// worker and nobody is to wait for it any more.
 func (p *Pool) members(i int, v view) []scaling.MemberStatus {
 	var out []scaling.MemberStatus
 	listed := map[string]bool{}
@@ -144,7 +146,7 @@ func (p *Pool) members(i int, v view) []scaling.MemberStatus {
 		for name := range o.servers {
 			id, ours := p.namer.id(name)
 			n := v.olderSessions(name)
-			if listed[name] || !ours || n == 0 {
+			if listed[name] || !ours || n == 0 || p.leaves(name) {
 				continue
 			}
 			listed[name] = true
@@ -196,6 +198,12 @@ func (p *Pool) joins(server string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.joining[server]
+}
+
+func (p *Pool) leaves(server string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leaving[server]
 }
 
 func (p *Pool) bornHere(i int, v view, server string) bool {

@@ -172,11 +172,16 @@ func (r *rig) pool() *haproxy.Pool { return r.poolOf(r.config()) }
 
 func (r *rig) poolOf(cfg haproxy.Config) *haproxy.Pool {
 	r.t.Helper()
+	return r.poolFor(cfg, r.poolConfig())
+}
+
+func (r *rig) poolFor(cfg haproxy.Config, pool haproxy.PoolConfig) *haproxy.Pool {
+	r.t.Helper()
 	b, err := haproxy.New(cfg, "test-owner", slog.New(slog.DiscardHandler))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p, err := b.Pool(group, r.poolConfig())
+	p, err := b.Pool(group, pool)
 	if err != nil {
 		r.t.Fatal(err)
 	}
