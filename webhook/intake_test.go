@@ -83,9 +83,11 @@ func TestIntakeAnswersEachAlert(t *testing.T) {
 		{"a status that is none", alertsToken, []alert{strange}, []string{"no_signal"}, 0},
 		{"a token for another group", webToken, []alert{firing("db", "high"), firing("web", "high")}, []string{"not_allowed", "accepted"}, 1},
 		{
-			"good and bad together keep their places", alertsToken,
+			"good and bad together keep their places",
+			alertsToken,
 			[]alert{firing("", ""), resolved("web", "high"), firing("nope", "low"), firing("web", "low")},
-			[]string{"no_signal", "resolved", "unknown_group", "accepted"}, 3,
+			[]string{"no_signal", "resolved", "unknown_group", "accepted"},
+			3,
 		},
 	}
 	for _, tt := range tests {

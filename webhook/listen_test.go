@@ -59,7 +59,7 @@ func healthy(c *http.Client, url string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %s", resp.Status)
 	}
 	return nil
@@ -114,7 +114,7 @@ func TestARequestThatTheEngineWorksOnIsNotDropped(t *testing.T) {
 		resp, err := httpClient(nil).Do(req)
 		if err == nil {
 			resp.Body.Close()
-			if resp.StatusCode != 200 {
+			if resp.StatusCode != http.StatusOK {
 				err = fmt.Errorf("status %s", resp.Status)
 			}
 		}
@@ -148,7 +148,7 @@ func TestALargeBodyIsAnsweredOverTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 413 || !bytes.Contains(body, []byte("1048576")) {
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusRequestEntityTooLarge || !bytes.Contains(body, []byte("1048576")) {
 		t.Errorf("answered %s: %s", resp.Status, body)
 	}
 }
@@ -355,7 +355,7 @@ func TestStoppingLetsARequestFinish(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		t.Errorf("answered %s", resp.Status)
 	}
 	if err := <-ended; err != nil {

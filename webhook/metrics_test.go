@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/rules"
 )
 
 func family(t testing.TB, g prometheus.Gatherer, name string) []*dto.Metric {
@@ -204,5 +205,42 @@ func TestAScrapeWithoutAnswerStillHasTheRest(t *testing.T) {
 	w := send(t, s, request{method: "GET", path: "/metrics"})
 	if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, "scalehook_webhook_requests_total") || strings.Contains(body, "scalehook_instance_info{") {
 		t.Errorf("answered %d:\n%s", w.Code, body)
+	}
+}
+
+// The rules, the dashboard and the documents name series by this list, so it has
+// to be true.
+func TestSeriesAreAsTheRulesKnowThem(t *testing.T) {
+	opts := options(t, newEngine())
+	s := newServer(t, opts)
+	send(t, s, request{method: "GET", path: "/metrics"})
+	listed := map[string]rules.Series{}
+	for _, series := range rules.ServerSeries() {
+		listed[series.Name] = series
+	}
+	families, err := opts.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "scalehook_") {
+			continue
+		}
+		series, found := listed[f.GetName()]
+		if !found {
+			t.Errorf("%s is not in the list", f.GetName())
+			continue
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(series.Labels)
+		if !slices.Equal(series.Labels, labels) {
+			t.Errorf("%s has the labels %v, the list says %v", f.GetName(), labels, series.Labels)
+		}
+		if kind := strings.ToLower(f.GetType().String()); kind != string(series.Kind) {
+			t.Errorf("%s is a %s, the list says %s", f.GetName(), kind, series.Kind)
+		}
 	}
 }

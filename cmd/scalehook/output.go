@@ -42,8 +42,8 @@ func (t *table) linef(format string, args ...any) {
 	t.errs = append(t.errs, err, t.w.Flush())
 }
 
-// print writes v as JSON or through the table.
-func print[T any](w io.Writer, format string, v T, fill func(*table, T)) error {
+// show writes v as JSON or through the table.
+func show[T any](w io.Writer, format string, v T, fill func(*table, T)) error {
 	if format == formatJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
@@ -70,7 +70,7 @@ func clock(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// mark adds a remark to a word if it holds.
+// yes says whether something holds.
 func yes(b bool) string {
 	if b {
 		return "yes"

@@ -57,7 +57,7 @@ func ask[T any](cmd *cobra.Command, r *remote, f func(context.Context, *client.C
 	if err != nil {
 		return err
 	}
-	return print(cmd.OutOrStdout(), r.output, out, table)
+	return show(cmd.OutOrStdout(), r.output, out, table)
 }
 
 func (r *remote) client() (*client.Client, error) {
