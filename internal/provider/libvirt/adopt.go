@@ -53,10 +53,14 @@ func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 	if err != nil {
 		return scaling.VM{}, err
 	}
+	images, err := p.images(ctx, s)
+	if err != nil {
+		return scaling.VM{}, err
+	}
 	for _, disk := range disksOf(desc) {
-		for group, image := range p.images() {
+		for _, image := range images {
 			if isWritableDisk(disk) && sourceIs(disk, image) {
-				return scaling.VM{}, scaling.Errorf(scaling.Conflict, "domain %q has the image of group %q as its disk: a template cannot be adopted", d.name, group)
+				return scaling.VM{}, scaling.Errorf(scaling.Conflict, "domain %q has image %s as its disk: a template cannot be adopted", d.name, image.Path)
 			}
 		}
 	}
@@ -83,17 +87,6 @@ func (t Template) adoptedSource() AddressSource {
 		return AddressAgent
 	}
 	return t.Address.Source
-}
-
-// images lists the groups' images as far as the configuration tells.
-func (p *Provider) images() map[string]volume {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	all := map[string]volume{}
-	for group, t := range p.templates {
-		all[group] = volume{Pool: t.ImagePool, Name: t.Image}
-	}
-	return all
 }
 
 // Release implements scaling.Adopter.

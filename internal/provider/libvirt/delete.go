@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path"
 	"slices"
 
 	"libvirt.org/go/libvirtxml"
@@ -171,7 +170,7 @@ func (p *Provider) imageOf(v volume) string {
 // definition, if they are what we make: a clone of something, or a seed with the
 // id inside. Others are left alone and logged.
 func (p *Provider) removeLeftovers(ctx context.Context, s *session, id string) error {
-	images, err := p.imagePaths(ctx, s)
+	images, err := p.images(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -181,7 +180,7 @@ func (p *Provider) removeLeftovers(ctx context.Context, s *session, id string) e
 			return err
 		}
 		for _, v := range found {
-			ours := v.Format == "qcow2" && slices.Contains(images, v.Backing)
+			ours := v.Format == "qcow2" && slices.ContainsFunc(images, func(i volume) bool { return i.Path == v.Backing })
 			if isSeedName(v.Name, id) {
 				if ours, err = p.isOurSeed(ctx, s, v, id); err != nil {
 					return err
@@ -197,19 +196,6 @@ func (p *Provider) removeLeftovers(ctx context.Context, s *session, id string) e
 		}
 	}
 	return nil
-}
-
-// imagePaths lists where the configured images are, whether they exist or not.
-func (p *Provider) imagePaths(ctx context.Context, s *session) ([]string, error) {
-	var paths []string
-	for _, v := range p.images() {
-		folder, err := poolFolder(ctx, s, v.Pool)
-		if err != nil {
-			return nil, err
-		}
-		paths = append(paths, path.Join(folder, v.Name))
-	}
-	return paths, nil
 }
 
 // maxSeed bounds what is read to look for the id in a seed, in bytes.

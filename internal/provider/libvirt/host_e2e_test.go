@@ -204,3 +204,18 @@ func TestThreeVMsAreMadeAtOnceServeStopAndLeaveNothing(t *testing.T) {
 	}
 	h.left(t, before)
 }
+
+// hostname asks the demo guest for its name.
+func (h *hostTest) hostname(ctx context.Context, t *testing.T, vm scaling.VM) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+vm.Addresses[0].String()+"/echo?id=hostname", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := h.HTTPClient().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return response.Header.Get("X-Guest")
+}

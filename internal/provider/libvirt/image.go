@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"path"
 
 	"libvirt.org/go/libvirt"
 
@@ -47,6 +48,26 @@ func (p *Provider) checkImage(ctx context.Context, s *session, t Template) (volu
 		}
 	}
 	return image, nil
+}
+
+// images lists the configured images, with where they are, whether they exist or
+// not.
+func (p *Provider) images(ctx context.Context, s *session) ([]volume, error) {
+	p.mu.RLock()
+	wanted := map[markVolume]bool{}
+	for _, t := range p.templates {
+		wanted[markVolume{t.ImagePool, t.Image}] = true
+	}
+	p.mu.RUnlock()
+	images := make([]volume, 0, len(wanted))
+	for v := range wanted {
+		folder, err := poolFolder(ctx, s, v.Pool)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, volume{Pool: v.Pool, Name: v.Name, Path: path.Join(folder, v.Name)})
+	}
+	return images, nil
 }
 
 // cloneOf names a volume in v's pool whose backing file is v; empty if none is.

@@ -268,17 +268,17 @@ func download(ctx context.Context, s *session, from markVolume, size uint64, w i
 				buffer := make([]byte, 256<<10)
 				for {
 					n, err := stream.Recv(buffer)
+					if errors.Is(err, io.EOF) {
+						return stream.Finish()
+					}
 					if err == nil && ctx.Err() != nil {
 						err = context.Cause(ctx)
 					}
-					if err == nil && n > 0 {
-						_, err = w.Write(buffer[:n])
+					if err == nil {
+						_, err = w.Write(buffer[:max(n, 0)])
 					}
 					if err != nil {
 						return errors.Join(err, stream.Abort())
-					}
-					if n == 0 {
-						return stream.Finish()
 					}
 				}
 			})
