@@ -126,7 +126,7 @@ func (s *Server) auth(role Role) echo.MiddlewareFunc {
 func (s *Server) intakeAuth(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		trusted := !s.tokens.has(RoleAlerts) && (fromLoopback(r) || verifiedClient(r))
+		trusted := !s.tokens.Load().has(RoleAlerts) && (fromLoopback(r) || verifiedClient(r))
 		if err := s.admit(c, RoleAlerts, trusted); err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (s *Server) admit(c echo.Context, role Role, trusted bool) error {
 	group := c.Param("group")
 	switch {
 	case tok == nil && (trusted || s.opts.Insecure):
-	case tok == nil && !s.tokens.has(role):
+	case tok == nil && !s.tokens.Load().has(role):
 		return &apiError{
 			http.StatusUnauthorized, api.ErrorUnauthorized,
 			fmt.Sprintf("no token of the role %s is configured: configure one, or start with --web.insecure-operator", role),
@@ -181,12 +181,12 @@ func (s *Server) authenticate(r *http.Request) (*Token, error) {
 	}
 	scheme, presented, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		if len(s.tokens.files) == 0 {
+		if len(s.tokens.Load().files) == 0 {
 			return nil, nil // the basic authentication of the listener has been passed already
 		}
 		return nil, &apiError{http.StatusUnauthorized, api.ErrorUnauthorized, "the Authorization header must hold a bearer token"}
 	}
-	tok, err := s.tokens.find(strings.TrimSpace(presented))
+	tok, err := s.tokens.Load().find(strings.TrimSpace(presented))
 	if err != nil {
 		s.log.Error("a token could not be checked", "err", err)
 		return nil, &apiError{http.StatusServiceUnavailable, api.ErrorUnavailable, "the token cannot be checked now, see the log"}

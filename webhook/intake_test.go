@@ -227,11 +227,12 @@ func FuzzIntake(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	e := newEngine()
+	opts := options(f, e)
+	opts.Registry = prometheus.NewRegistry()
+	s := newServer(f, opts)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		e := newEngine()
-		opts := options(t, e)
-		opts.Registry = prometheus.NewRegistry()
-		s := newServer(t, opts)
+		e.notified = nil
 		w := send(t, s, request{method: "POST", path: "/api/v1/alertmanager", token: alertsToken, body: string(body)})
 		switch w.Code {
 		case 200:

@@ -119,7 +119,7 @@ func (s *Server) httpServer() *http.Server {
 // it, among it the two authentications that exclude each other: both want the
 // Authorization header. An empty name is right.
 func (s *Server) CheckWebConfig(file string) error {
-	return CheckWebConfig(file, len(s.opts.Tokens) > 0)
+	return CheckWebConfig(file, len(s.tokens.Load().files) > 0)
 }
 
 // CheckWebConfig is that of a server that has bearer tokens or has none.

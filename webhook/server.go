@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -105,7 +106,7 @@ func (o *Options) validate() error {
 type Server struct {
 	opts    Options
 	log     *slog.Logger
-	tokens  *tokens
+	tokens  atomic.Pointer[tokens]
 	hosts   hosts
 	origin  *http.CrossOriginProtection
 	metrics *metrics
@@ -126,11 +127,11 @@ func New(opts Options) (*Server, error) {
 	s := &Server{
 		opts:    opts,
 		log:     opts.Logger,
-		tokens:  toks,
 		hosts:   newHosts(opts.ExternalURL, opts.AllowedHosts),
 		origin:  http.NewCrossOriginProtection(),
 		started: opts.Now(),
 	}
+	s.tokens.Store(toks)
 	if u := opts.ExternalURL; u != nil {
 		if err := s.origin.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 			return nil, fmt.Errorf("make the HTTP server: external URL %q: %w", u, err)
@@ -145,6 +146,17 @@ func New(opts Options) (*Server, error) {
 
 // Handler returns all routes behind all checks. It may be called more than once.
 func (s *Server) Handler() http.Handler { return s.handler }
+
+// SetTokens replaces the accepted tokens, as a reloaded configuration has them. If
+// one of their files cannot be used, the old ones stay in force.
+func (s *Server) SetTokens(list []Token) error {
+	toks, err := newTokens(list)
+	if err != nil {
+		return err
+	}
+	s.tokens.Store(toks)
+	return nil
+}
 
 // routes is the table of what is served: echo finds the handler, the handlers
 // are this package's own.

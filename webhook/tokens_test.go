@@ -88,3 +88,23 @@ func TestTokensAreReadAgain(t *testing.T) {
 	write(next + "\n")
 	try(next, 200)
 }
+
+func TestSetTokens(t *testing.T) {
+	s := newServer(t, options(t, newEngine()))
+	const next = "operator-token-9876543210"
+	try := func(token string, want int) {
+		t.Helper()
+		if w := send(t, s, request{method: "POST", path: "/api/v1/groups/web/resume", token: token}); w.Code != want {
+			t.Errorf("token %s: answered %d, want %d", token, w.Code, want)
+		}
+	}
+	if err := s.SetTokens([]webhook.Token{{File: writeToken(t, "short"), Role: webhook.RoleOperator}}); err == nil {
+		t.Error("a file that is wrong is taken")
+	}
+	try(operatorToken, 200)
+	if err := s.SetTokens([]webhook.Token{{File: writeToken(t, next), Role: webhook.RoleOperator}}); err != nil {
+		t.Fatal(err)
+	}
+	try(operatorToken, 401)
+	try(next, 200)
+}
