@@ -1,0 +1,67 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/e2e/lab"
+	"github.com/scalehook/scalehook/exporter"
+)
+
+func TestProgramServesTheLabAndEndsCleanly(t *testing.T) {
+	h := newHost(t, exporter.Collectors{})
+	h.start(t, "run", 1, true)
+	binary := filepath.Join(t.TempDir(), "scalehook-exporter")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags=libvirt_dlopen", "-o", binary,
+		"github.com/scalehook/scalehook/cmd/scalehook-exporter").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	const address = "127.0.0.1:10071"
+	client := h.HTTPClient()
+	get := func(ctx context.Context, path string) (string, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, http.NoBody)
+		if err != nil {
+			return "", err
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		return "\n" + string(body), err
+	}
+	program, err := h.StartProcess(t.Context(), lab.ProcessSpec{
+		Name: "exporter", Path: binary,
+		Args: []string{"--libvirt.uri", h.ReadOnlyURI(), "--web.listen-address", address},
+		Ready: func(ctx context.Context) error {
+			_, err := get(ctx, "/-/healthy")
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page(text).want(t, "libvirt_up 1\n", `libvirt_domain_cpu_time_seconds_total{domain="run-0",uuid="`,
+		`libvirt_domain_info{arch="x86_64",domain="run-0",machine="pc-i440fx-`, "scalehook_exporter_build_info{", "go_goroutines ")
+	if text, err := get(t.Context(), "/"); err != nil || !strings.Contains(text, "/metrics") {
+		t.Errorf("landing page: %v\n%s", err, text)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := program.Stop(ctx); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+}
