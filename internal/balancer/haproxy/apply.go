@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -19,7 +20,8 @@ import (
 //
 // A member wished ready that HAProxy does not have, since it was restarted or
 // reloaded, is added without traffic like any newcomer and gets traffic by the
-// next Apply that finds its check passed.
+// Apply that finds its check passed: this one, if that takes no longer than
+// firstChecks, or a later one.
 func (p *Pool) Apply(ctx context.Context, want scaling.Pool) error {
 	if err := p.apply(ctx, want); err != nil {
 		return fmt.Errorf("apply the pool of group %q to backend %q: %w", p.group, p.cfg.Backend, err)
@@ -157,7 +159,7 @@ func (p *Pool) twins(v view, wish map[string]wished) (taken map[string]bool, err
 // admit adds what is missing and lets in what is checked. It only ever adds
 // capacity.
 func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished, taken map[string]bool) (view, error) {
-	changed := false
+	changed, missing := false, false
 	for name, w := range wish {
 		s, there := v.server(name)
 		switch {
@@ -167,6 +169,7 @@ func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished,
 				return v, err
 			}
 			changed = true
+			missing = missing || w.state == scaling.MemberReady
 		case there && w.serves() && s.addr == w.addr && (s.maint() || !s.checked):
 			if err := p.check(ctx, i, name); err != nil {
 				return v, err
@@ -176,7 +179,7 @@ func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished,
 	}
 	if changed {
 		var err error
-		if v, err = p.view(ctx, i); err != nil {
+		if v, err = p.look(ctx, i, wish, missing); err != nil {
 			return v, err
 		}
 		if err := p.verify(v, wish, "is not in the pool after it was added", func(w wished, s server, there bool) bool {
@@ -206,6 +209,36 @@ func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished,
 	return v, p.verify(v, wish, "was not put into service", func(w wished, s server, _ bool) bool {
 		return !readied[w.server] || s.ready()
 	})
+}
+
+// firstChecks is how long an Apply that found members in service missing gives
+// their first checks to end. After a restart of HAProxy that spares clients the
+// time until the next Apply.
+const firstChecks = 300 * time.Millisecond
+
+// look reads the pool after servers were added: once, or with patience until each
+// that is to be ready has had its first check, whatever came of it.
+func (p *Pool) look(ctx context.Context, i int, wish map[string]wished, patience bool) (view, error) {
+	end := time.Now().Add(firstChecks)
+	for {
+		v, err := p.view(ctx, i)
+		if err != nil || !patience || time.Now().After(end) {
+			return v, err
+		}
+		pending := false
+		for name, w := range wish {
+			s, there := v.server(name)
+			pending = pending || w.state == scaling.MemberReady && there && !s.ended()
+		}
+		if !pending {
+			return v, nil
+		}
+		select {
+		case <-ctx.Done():
+			return v, nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // add registers a server: it comes in maintenance, and goes from there straight
