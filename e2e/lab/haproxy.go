@@ -71,7 +71,17 @@ func (l *Lab) StartHAProxy(ctx context.Context, opts HAProxyOptions) (*HAProxy, 
 	p, err := l.StartProcess(ctx, ProcessSpec{
 		Name: opts.Name, Path: "haproxy",
 		Args:  append([]string{"-W", "-S", h.MasterSocket + ",mode,600,level,admin"}, h.files...),
-		Ready: func(ctx context.Context) error { _, err := h.Run(ctx, "show info"); return err },
+		Ready: func(ctx context.Context) error {
+			if _, err := h.Run(ctx, "show info"); err != nil {
+				return err
+			}
+			// The master replaces itself once more after its worker is up.
+			current, _, err := h.Workers(ctx)
+			if err == nil && len(current) == 0 {
+				err = errors.New("the master has no worker")
+			}
+			return err
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -123,6 +133,12 @@ func ask(ctx context.Context, socket, command string) (string, error) {
 	}
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
 		return "", fmt.Errorf("ask HAProxy %q: %w", command, err)
+	}
+	// The master ends its answer only when it sees that nothing more is asked.
+	if half, ok := conn.(*net.UnixConn); ok {
+		if err := half.CloseWrite(); err != nil {
+			return "", fmt.Errorf("ask HAProxy %q: %w", command, err)
+		}
 	}
 	raw, err := io.ReadAll(conn)
 	if err != nil {
