@@ -6,7 +6,7 @@
 // several runs can be added up, and exits 1 when anything failed or did not
 // build, or when the stream ended in the middle of a package. A skip is a
 // failure with -no-skips. What internal/testenv leaves for a later run as root
-// is neither.
+// is neither: its packages go to the file named by -left.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -24,11 +25,15 @@ func main() {
 	totals := flag.String("totals", "", "append \"passed failed skipped\" to this `file`")
 	live := flag.Bool("live", false, "print the output of tests as it comes")
 	noSkips := flag.Bool("no-skips", false, "count a skipped test as a failed one")
+	left := flag.String("left", "", "write the packages with tests left for a run as root to this `file`")
 	flag.Parse()
-	s := &summary{out: os.Stdout, live: *live, noSkips: *noSkips, output: map[test][]string{}, open: map[string]bool{}}
+	s := &summary{out: os.Stdout, live: *live, noSkips: *noSkips, output: map[test][]string{}, open: map[string]bool{}, left: map[string]bool{}}
 	err := s.read(os.Stdin)
 	if err == nil && *totals != "" {
 		err = s.appendTotals(*totals)
+	}
+	if err == nil && *left != "" {
+		err = s.writeLeft(*left)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "testsum: %v\n", err)
@@ -58,6 +63,7 @@ type summary struct {
 	noSkips bool
 	output  map[test][]string
 	open    map[string]bool // packages whose end was not seen yet
+	left    map[string]bool // packages with tests left for a run as root
 
 	passed, failed, skipped int
 }
@@ -82,12 +88,7 @@ func (s *summary) read(r io.Reader) error {
 			return fmt.Errorf("read test events: %w", err)
 		}
 	}
-	var lost []string
-	for pkg := range s.open {
-		lost = append(lost, pkg)
-	}
-	slices.Sort(lost)
-	for _, pkg := range lost {
+	for _, pkg := range slices.Sorted(maps.Keys(s.open)) {
 		s.failed++
 		fmt.Fprintf(s.out, "FAIL  %s: ended without a result\n%s", pkg, strings.Join(s.output[test{pkg: pkg}], ""))
 	}
@@ -125,6 +126,7 @@ func (s *summary) endTest(e event) {
 		why := reason(s.output[key])
 		switch {
 		case strings.Contains(why, "left for the run as root"):
+			s.left[e.Package] = true
 		case s.noSkips:
 			s.failed++
 			fmt.Fprintf(s.out, "FAIL  %s %s: nothing may be skipped here: %s\n", e.Package, e.Test, why)
@@ -185,4 +187,12 @@ func (s *summary) appendTotals(path string) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return file.Close()
+}
+
+func (s *summary) writeLeft(path string) error {
+	var text strings.Builder
+	for _, pkg := range slices.Sorted(maps.Keys(s.left)) {
+		fmt.Fprintln(&text, pkg)
+	}
+	return os.WriteFile(path, []byte(text.String()), 0o644) //nolint:gosec // names are no secret
 }

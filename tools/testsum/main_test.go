@@ -15,6 +15,7 @@ func TestSummary(t *testing.T) {
 		events  string
 		want    string
 		totals  string
+		left    string
 	}{
 		"a package that passes is one line": {
 			events: `{"Action":"start","Package":"p"}
@@ -64,6 +65,7 @@ func TestSummary(t *testing.T) {
 `,
 			want:   "ok    p (0.0s)\n",
 			totals: "0 0 0\n",
+			left:   "p\n",
 		},
 		"what does not build fails": {
 			events: `{"ImportPath":"p [p.test]","Action":"build-output","Output":"p/a.go:1:1: expected package\n"}
@@ -98,7 +100,7 @@ func TestSummary(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			s := &summary{out: &out, noSkips: tt.noSkips, output: map[test][]string{}, open: map[string]bool{}}
+			s := &summary{out: &out, noSkips: tt.noSkips, output: map[test][]string{}, open: map[string]bool{}, left: map[string]bool{}}
 			if err := s.read(strings.NewReader(tt.events)); err != nil {
 				t.Fatal(err)
 			}
@@ -112,6 +114,16 @@ func TestSummary(t *testing.T) {
 			totals, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if err := s.writeLeft(path); err != nil {
+				t.Fatal(err)
+			}
+			left, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(left) != tt.left {
+				t.Errorf("left for the run as root: %q, want %q", left, tt.left)
 			}
 			if string(totals) != tt.totals {
 				t.Errorf("totals are %q, want %q", totals, tt.totals)
