@@ -397,6 +397,9 @@ func readDomainXML(path string) (*libvirtxml.Domain, error) {
 	if err := domain.Unmarshal(string(text)); err != nil {
 		return nil, fmt.Errorf("parse %s: %w", path, err)
 	}
+	if domain.Metadata != nil && findMark(domain.Metadata.XML) != nil {
+		return nil, fmt.Errorf("%s: its metadata holds the mark of an instance; take the element of namespace %s out", path, markURI)
+	}
 	if domain.Devices == nil {
 		return &domain, nil
 	}

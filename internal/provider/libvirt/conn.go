@@ -309,6 +309,11 @@ func call[T any](ctx context.Context, s *session, kind callKind, changes bool, w
 		return r.value, s.classify(what, changes, r.err)
 	case <-ctx.Done():
 	}
+	select {
+	case r := <-done: // an answer that came at the same moment is an answer
+		return r.value, s.classify(what, changes, r.err)
+	default:
+	}
 	s.left = true
 	s.m.leave(s.key, kind, what)
 	s.m.log.Warn("left a libvirt call behind", "uri", s.m.uri, "key", s.key, "call", what, "err", context.Cause(ctx))

@@ -27,7 +27,7 @@ type domainSpec struct {
 	diskPath, seedPath string // seedPath is empty without a seed
 	virtType           DomainType
 	arch               string
-	mark               mark
+	mark               *mark // nil for a VM that is nobody's instance
 }
 
 // define writes the definition of one VM.
@@ -44,14 +44,6 @@ func (t Template) define(spec domainSpec) (string, error) {
 		}
 	}
 	domain.Name, domain.UUID, domain.ID = spec.name, spec.id, nil
-	text, err := spec.mark.namespaced()
-	if err != nil {
-		return "", err
-	}
-	if domain.Metadata == nil {
-		domain.Metadata = &libvirtxml.DomainMetadata{}
-	}
-	domain.Metadata.XML = strings.TrimSpace(domain.Metadata.XML) + text
 	if domain.Devices == nil {
 		domain.Devices = &libvirtxml.DomainDeviceList{}
 	}
@@ -61,6 +53,18 @@ func (t Template) define(spec domainSpec) (string, error) {
 		domain.Devices.Disks = append(domain.Devices.Disks, seedDisk(spec.seedPath, seedBus, freeTarget(domain.Devices.Disks, seedBus, bus)))
 	}
 	t.setInterface(domain.Devices, spec.mac)
+	if spec.mark != nil {
+		m := *spec.mark
+		m.NICs = nicsOf(domain)
+		text, err := m.namespaced()
+		if err != nil {
+			return "", err
+		}
+		if domain.Metadata == nil {
+			domain.Metadata = &libvirtxml.DomainMetadata{}
+		}
+		domain.Metadata.XML = strings.TrimSpace(domain.Metadata.XML) + text
+	}
 	out, err := domain.Marshal()
 	if err != nil {
 		return "", fmt.Errorf("write the definition of %q: %w", spec.name, err)

@@ -199,7 +199,6 @@ func (p *Provider) defineInstance(ctx context.Context, s *session, spec scaling.
 		Created: time.Now().UTC().Format(time.RFC3339),
 		Image:   &markImage{Pool: image.Pool, Name: image.Name, Path: image.Path, Bytes: image.Bytes, MTime: image.MTime},
 		Volumes: []markVolume{{t.Pool, diskName(spec.Name, spec.ID)}},
-		NICs:    []markNIC{{macOf(spec.ID), t.Network}},
 		Address: &markAddress{Source: t.Address.Source},
 	}
 	out := domainSpec{
@@ -227,7 +226,7 @@ func (p *Provider) defineInstance(ctx context.Context, s *session, spec scaling.
 			return machine{}, err
 		}
 	}
-	out.mark = m
+	out.mark = &m
 	text, err := t.define(out)
 	if err != nil {
 		return machine{}, scaling.WithClass(scaling.Permanent, err)
