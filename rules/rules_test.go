@@ -245,15 +245,16 @@ var (
 	braces = regexp.MustCompile(`\{[^}]*\}`)
 	lists  = regexp.MustCompile(`\b(by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)`)
 	names  = regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*`)
+	byName = regexp.MustCompile(`__name__=~"[^"]*"`)
+	ours   = regexp.MustCompile(`(?:scalehook|libvirt)_[a-z0-9_]+`)
 )
 
 // metrics returns the metric names in an expression: the identifiers that look
 // like ours or libvirt's once selectors, label lists and strings are gone.
 func metrics(expr string) []string {
 	var found []string
-	for _, name := range regexp.MustCompile(`(?:scalehook|libvirt)_[a-z0-9_]+`).FindAllString(strings.Join(regexp.MustCompile(`__name__=~"[^"]*"`).FindAllString(expr, -1), " "), -1) {
-		found = append(found, name)
-	}
+	selected := strings.Join(byName.FindAllString(expr, -1), " ")
+	found = append(found, ours.FindAllString(selected, -1)...)
 	rest := lists.ReplaceAllString(braces.ReplaceAllString(quoted.ReplaceAllString(expr, ""), ""), "")
 	for _, name := range names.FindAllString(rest, -1) {
 		if strings.HasPrefix(name, "scalehook_") || strings.HasPrefix(name, "libvirt_") || strings.Contains(name, ":") {

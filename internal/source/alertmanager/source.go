@@ -58,8 +58,8 @@ func (s *Source) Source() string { return Name }
 // an operator saying "pause". Firing evidence that is older than MaxAge is
 // unreachable, and an alert whose end has come is none.
 //
-// A peer that cannot be asked does not hide what the others hold; it is an error
-// only if none answers. Confirm changes nothing, may be repeated, and blocks for at
+// A peer that cannot be asked does not hide what the others hold, and is named in
+// the detail; it is an error only if none answers. Confirm changes nothing, may be repeated, and blocks for at
 // most Timeout or until ctx ends. Errors are Temporary, or Permanent if every peer
 // refuses.
 func (s *Source) Confirm(ctx context.Context) ([]scaling.Evidence, error) {
@@ -95,8 +95,12 @@ func (s *Source) Confirm(ctx context.Context) ([]scaling.Evidence, error) {
 	if !reached {
 		return nil, scaling.WithClass(class, fmt.Errorf("look up the signals: %w", errors.Join(errs...)))
 	}
+	silent := errors.Join(errs...)
 	all := make([]scaling.Evidence, 0, len(found))
 	for _, evidence := range found {
+		if silent != nil && evidence.Detail == "" {
+			evidence.Detail = clip("without every peer: " + silent.Error())
+		}
 		all = append(all, evidence)
 	}
 	slices.SortFunc(all, func(a, b scaling.Evidence) int {
