@@ -177,3 +177,9 @@ func readTokenFile(path string) (_ [][sha256.Size]byte, err error) {
 	}
 	return sums, nil
 }
+
+// CheckTokens reads the token files and reports everything that is wrong.
+func CheckTokens(list []Token) error {
+	_, err := newTokens(list)
+	return err
+}

@@ -30,13 +30,13 @@ func main() {
 	// The first signal asks for the end, the second is not caught any more.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	code := execute(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-// run is the program without the process: it returns the exit code.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+// execute is the program without the process: it returns the exit code.
+func execute(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	root := newRootCommand(getenv) //nolint:contextcheck // commands get the context from ExecuteContext
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -45,7 +45,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(stderr, "scalehook:", err)
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(stderr, "scalehook:", err)
+	}
 	return exitCode(err)
 }
 
@@ -117,7 +119,7 @@ cannot be reached or asks to try again.`,
 		}
 	}
 	remote := newRemote(getenv)
-	add("server", newVersionCommand())
+	add("server", newServeCommand(), newCheckConfigCommand(), newVersionCommand())
 	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newBackupCommand(remote))

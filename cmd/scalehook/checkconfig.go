@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scalehook/scalehook/internal/config"
+	"github.com/scalehook/scalehook/webhook"
+)
+
+// errReported ends a command that has said already what is wrong.
+var errReported = errors.New("see above")
+
+func newCheckConfigCommand() *cobra.Command {
+	var file, webConfig string
+	var offline bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "check-config [FILE]",
+		Short: "Check a configuration as serve would, without listening or acting",
+		Long: `Check a configuration: its keys and values, the files it names and, unless
+--offline, that the providers have what the groups need. Nothing is changed. Every
+problem is a line "file:line: what is wrong and what would be right".`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				file = args[0]
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			warnings, err := checkConfig(ctx, file, webConfig, offline)
+			for _, w := range warnings {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+			}
+			if err != nil {
+				// Without a prefix: editors and people find the file and the line.
+				fmt.Fprintln(cmd.ErrOrStderr(), err)
+				return errReported
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", file)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config.file", defaultConfigFile, "configuration file, if it is no argument")
+	f.StringVar(&webConfig, "web.config.file", "", "exporter-toolkit's file to check too")
+	f.BoolVar(&offline, "offline", false, "ask no provider")
+	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for providers")
+	return cmd
+}
+
+func checkConfig(ctx context.Context, file, webConfig string, offline bool) (warnings []string, err error) {
+	c, err := config.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := c.Build(ctx, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, runtime.Close()) }()
+	list := tokens(runtime.Tokens)
+	err = errors.Join(webhook.CheckTokens(list), webhook.CheckWebConfig(webConfig, len(list) > 0))
+	if !offline {
+		said, failed := runtime.Check(ctx)
+		warnings, err = append(warnings, said...), errors.Join(err, failed)
+	}
+	return warnings, err
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/scalehook/scalehook/internal/config"
+)
+
+// reloader holds the configuration in force and replaces it.
+type reloader struct {
+	file string
+	log  *slog.Logger
+	good prometheus.Gauge
+	at   prometheus.Gauge
+
+	mu      sync.Mutex
+	current *config.Runtime
+
+	// extra are the collectors of the configuration in force; a scrape must not
+	// wait for a reload.
+	extra atomic.Pointer[[]prometheus.Collector]
+}
+
+// Describe says nothing: which series there are depends on the configuration.
+func (r *reloader) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends what the configuration in force has to show, such as the metrics
+// of simulated VMs.
+func (r *reloader) Collect(ch chan<- prometheus.Metric) {
+	if list := r.extra.Load(); list != nil {
+		for _, c := range *list {
+			c.Collect(ch)
+		}
+	}
+}
+
+// use puts a configuration in force.
+func (r *reloader) use(next *config.Runtime) {
+	r.current = next
+	r.extra.Store(&next.Collectors)
+	r.good.Set(1)
+	r.at.SetToCurrentTime()
+}
+
+func newReloader(file string, log *slog.Logger, registry prometheus.Registerer) *reloader {
+	r := &reloader{
+		file: file, log: log,
+		good: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "scalehook_config_last_reload_successful",
+			Help: "Whether the last attempt to load the configuration succeeded.",
+		}),
+		at: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "scalehook_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration was loaded last.",
+		}),
+	}
+	registry.MustRegister(r.good, r.at, r)
+	return r
+}
+
+// start loads the configuration for the first time.
+func (r *reloader) start(ctx context.Context) (*config.Runtime, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := config.Load(r.file)
+	if err != nil {
+		return nil, err
+	}
+	next, err := c.Build(ctx, r.log)
+	if err != nil {
+		return nil, err
+	}
+	r.use(next)
+	return next, nil
+}
+
+// reload loads the configuration again and hands it to apply. An error of either
+// leaves the old one in force; a second reload waits for the first.
+func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.good.Set(0)
+	c, err := config.Load(r.file)
+	if err != nil {
+		return err
+	}
+	next, err := r.current.Reload(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := apply(next); err != nil {
+		return errors.Join(err, next.Close())
+	}
+	if err := r.current.Close(); err != nil {
+		r.log.Warn("a connection of the old configuration did not close", "err", err)
+	}
+	r.use(next)
+	r.log.Info("the configuration was loaded again", "file", r.file)
+	return nil
+}
+
+// close ends the connections of the configuration in force.
+func (r *reloader) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil {
+		return nil
+	}
+	return r.current.Close()
+}
