@@ -227,8 +227,7 @@ func run(ctx context.Context, dir, name string, args ...string) (string, error) 
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "MTOOLS_SKIP_CHECK=1")
 	out, err := cmd.Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return "", fmt.Errorf("run %s: %w: %s", name, err, strings.TrimSpace(string(exit.Stderr)))
 		}
 		return "", fmt.Errorf("run %s: %w", name, err)

@@ -25,16 +25,21 @@ type state struct {
 	InitStarted  string `json:"init_started"`
 }
 
+// writeState is called before the first process and again when process 1 is known.
 func (l *Lab) writeState() error {
 	own, err := readStat(os.Getpid())
 	if err != nil {
 		return err
 	}
-	first, err := readStat(l.ns.pid())
-	if err != nil {
-		return err
+	st := state{ID: l.id, Owner: os.Getpid(), OwnerStarted: own.started}
+	if l.ns != nil {
+		first, err := readStat(l.ns.pid())
+		if err != nil {
+			return err
+		}
+		st.Init, st.InitStarted = l.ns.pid(), first.started
 	}
-	raw, err := json.Marshal(state{ID: l.id, Owner: os.Getpid(), OwnerStarted: own.started, Init: l.ns.pid(), InitStarted: first.started})
+	raw, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("note the lab's processes: %w", err)
 	}
@@ -71,10 +76,8 @@ func CleanupAll(ctx context.Context, dir string, log *slog.Logger) ([]string, er
 	return removed, errors.Join(errs...)
 }
 
-// youngest is the age below which a folder without notes may still be a lab
-// that is just being made.
-const youngest = time.Minute
-
+// cleanup removes one lab's folder and reports whether it did. A folder without
+// a lab's notes is not ours.
 func cleanup(ctx context.Context, dir string) (bool, error) {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() {
@@ -84,19 +87,16 @@ func cleanup(ctx context.Context, dir string) (bool, error) {
 	if sys, ok := info.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() {
 		return false, nil
 	}
-	st := state{ID: filepath.Base(dir)}
+	var st state
 	raw, err := os.ReadFile(filepath.Join(dir, "lab.json"))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if _, err := os.Stat(filepath.Join(dir, "etc", "libvirtd.conf")); err != nil || time.Since(info.ModTime()) < youngest {
-			return false, nil
-		}
-	case err != nil:
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
 		return false, fmt.Errorf("read notes: %w", err)
-	default:
-		if err := json.Unmarshal(raw, &st); err != nil {
-			return false, fmt.Errorf("read notes: %w", err)
-		}
+	}
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return false, fmt.Errorf("read notes: %w", err)
 	}
 	if st.ID != filepath.Base(dir) {
 		return false, nil

@@ -70,7 +70,7 @@ func (l *Lab) StartHAProxy(ctx context.Context, opts HAProxyOptions) (*HAProxy, 
 	}
 	p, err := l.StartProcess(ctx, ProcessSpec{
 		Name: opts.Name, Path: "haproxy",
-		Args:  append([]string{"-W", "-S", h.MasterSocket + ",mode,600,level,admin"}, h.files...),
+		Args: append([]string{"-W", "-S", h.MasterSocket + ",mode,600,level,admin"}, h.files...),
 		Ready: func(ctx context.Context) error {
 			if _, err := h.Run(ctx, "show info"); err != nil {
 				return err
@@ -95,9 +95,8 @@ func (l *Lab) StartHAProxy(ctx context.Context, opts HAProxyOptions) (*HAProxy, 
 
 // Check lets HAProxy check its configuration; the error has its messages.
 func (h *HAProxy) Check(ctx context.Context) error {
-	out, err := h.lab.Command(ctx, "haproxy", append([]string{"-c", "-q"}, h.files...)...).CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	out, err := h.lab.Command(ctx, "haproxy", append([]string{"-c"}, h.files...)...).CombinedOutput()
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return fmt.Errorf("check HAProxy's configuration: %s", strings.TrimSpace(string(out)))
 	}
 	if err != nil {

@@ -30,6 +30,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,7 +149,7 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	}
 	l := &Lab{opts: opts, log: opts.Log.With("lab", opts.Name), collector: guest.NewCollector()}
 	if err := l.start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start lab %s: %w", opts.Name, err), l.Close())
+		return nil, errors.Join(fmt.Errorf("start lab %s: %w", opts.Name, err), l.Close()) //nolint:contextcheck // closing must not stop when ctx has ended
 	}
 	return l, nil
 }
@@ -178,7 +179,7 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := l.startCollector(ctx); err != nil {
 		return err
 	}
-	l.startNice()
+	l.startNice() //nolint:contextcheck // it lasts until Close
 	l.log.Info("lab is up", "dir", l.dir, "took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
@@ -208,8 +209,8 @@ func (l *Lab) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	// The newest first: who watches something goes before what it watches.
-	for i := len(procs) - 1; i >= 0; i-- {
-		procs[i].kill()
+	for _, p := range slices.Backward(procs) {
+		p.kill()
 	}
 	for _, p := range procs {
 		errs = append(errs, p.await(ctx))

@@ -456,7 +456,7 @@ func TestAKilledProgramLeavesOnlyAFolderThatIsCleanedUp(t *testing.T) {
 	need(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	base, err := os.MkdirTemp("", "lab-test-")
+	base, err := os.MkdirTemp("", "lab-test-") //nolint:usetesting // a test's folder has too long a name for sockets
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,9 @@ func (l *Lab) makeDir() error {
 		return fmt.Errorf("make lab folder: %w", err)
 	}
 	l.dir, l.id = dir, dir[strings.LastIndexByte(dir, '/')+1:]
+	if err := l.writeState(); err != nil {
+		return err
+	}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return fmt.Errorf("open lab folder: %w", err)
 	}

@@ -64,7 +64,7 @@ func startNamespace(ctx context.Context, l *Lab) (*namespace, error) {
 	}
 	defer ready.Close()
 	// Not CommandContext: the lab outlives the context of Start.
-	cmd := exec.Command(sh, "-c", initScript) //nolint:noctx // see above
+	cmd := exec.Command(sh, "-c", initScript)
 	cmd.Env = l.environ("LAB_DIR=" + l.dir)
 	cmd.Stdout, cmd.Stderr = w, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -29,9 +29,9 @@ type Snapshot struct {
 func (l *Lab) Snapshot(ctx context.Context) (Snapshot, error) {
 	var s Snapshot
 	err := l.withConnect(func(c *libvirt.Connect) error {
-		return errors.Join(s.addDomains(c), s.addVolumes(c), s.addLeases(c))
+		return errors.Join(addDomains(&s, c), addVolumes(&s, c), addLeases(&s, c))
 	})
-	errs := []error{err, s.addFiles(l.Path(PoolName)), s.addFiles(l.Path("var", "qemu", "nvram"))}
+	errs := []error{err, addFiles(&s, l.Path(PoolName)), addFiles(&s, l.Path("var", "qemu", "nvram"))}
 	l.mu.Lock()
 	haproxies := slices.Clone(l.haproxies)
 	l.mu.Unlock()
@@ -59,7 +59,7 @@ func (l *Lab) Snapshot(ctx context.Context) (Snapshot, error) {
 	return s, nil
 }
 
-func (s *Snapshot) addDomains(c *libvirt.Connect) error {
+func addDomains(s *Snapshot, c *libvirt.Connect) error {
 	domains, err := c.ListAllDomains(0)
 	if err != nil {
 		return fmt.Errorf("list domains: %w", err)
@@ -75,7 +75,7 @@ func (s *Snapshot) addDomains(c *libvirt.Connect) error {
 	return nil
 }
 
-func (s *Snapshot) addVolumes(c *libvirt.Connect) error {
+func addVolumes(s *Snapshot, c *libvirt.Connect) error {
 	pools, err := c.ListAllStoragePools(libvirt.CONNECT_LIST_STORAGE_POOLS_ACTIVE)
 	if err != nil {
 		return fmt.Errorf("list pools: %w", err)
@@ -106,7 +106,7 @@ func (s *Snapshot) addVolumes(c *libvirt.Connect) error {
 	return nil
 }
 
-func (s *Snapshot) addLeases(c *libvirt.Connect) error {
+func addLeases(s *Snapshot, c *libvirt.Connect) error {
 	n, err := c.LookupNetworkByName(NetworkName)
 	if err != nil {
 		return fmt.Errorf("look up network %s: %w", NetworkName, err)
@@ -122,7 +122,7 @@ func (s *Snapshot) addLeases(c *libvirt.Connect) error {
 	return nil
 }
 
-func (s *Snapshot) addFiles(dir string) error {
+func addFiles(s *Snapshot, dir string) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			s.Files = append(s.Files, path)

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -161,12 +162,8 @@ func (b *book) countsLocked() counts {
 		Host: b.host, InstanceID: b.instanceID, Boot: b.boot,
 		Received: map[string]int64{}, Answered: map[string]int64{}, Noted: b.first + len(b.records),
 	}
-	for k, v := range b.received {
-		c.Received[k] = v
-	}
-	for k, v := range b.answered {
-		c.Answered[k] = v
-	}
+	maps.Copy(c.Received, b.received)
+	maps.Copy(c.Answered, b.answered)
 	return c
 }
 
