@@ -89,8 +89,8 @@ frontend web
 const backendTemplate = `backend web
   balance leastconn
   option httpchk GET /health
-{{- range .Members}}
-  server {{.Name}} {{.Address}} check inter 500ms rise 1 fall 2
+{{- range .Servers}}
+  server {{.Name}} {{.Address}} {{.Options}}
 {{- end}}
 `
 
@@ -131,7 +131,7 @@ func (w *world) serverConfig(g groupConfig) string {
 		drain = "1ms"
 	}
 	fragment := fmt.Sprintf("\n      fragment: {file: %q, template: %q}", w.fragmentFile(), w.lab.Path("backend.tmpl"))
-	master := fmt.Sprintf("\n      master_socket: %q", w.haproxy.MasterSocket)
+	master := fmt.Sprintf(", master_socket: %q", w.haproxy.MasterSocket)
 	if w.fault == faultReloadMidDrain {
 		fragment, master = "", ""
 	}
@@ -148,7 +148,7 @@ providers:
 balancers:
   edge:
     haproxy:
-      sockets: [%[8]q]%[9]s
+      sockets: [{address: %[8]q%[9]s}]
 groups:
   %[10]s:
     mode: full
@@ -177,7 +177,7 @@ groups:
     balancer: edge
     pool:
       backend: web
-      check: {interval: 500ms, rise: 1, fall: 2}%[23]s
+      check: {inter: 500ms, rise: 1, fall: 2}%[23]s
     port: 80
 `, scrapeInterval, rateWindow, prometheusAddr, alertmanagerAddr, w.alertsToken, w.operatorToken,
 		w.lab.URI(), w.haproxy.AdminSocket, master, g.name, g.min, g.max, g.high, g.low, drain, g.victim, g.onRemove, g.vmName, adopt,

@@ -85,7 +85,7 @@ func (w *world) importImage(ctx context.Context) error {
 		return err
 	}
 	out, err := w.lab.Command(ctx, filepath.Join(w.bin, "scalehook"), "template", "import", img.Path,
-		"--libvirt.uri", w.lab.URI(), "--pool", lab.PoolName, "--name", templateVolume).CombinedOutput()
+		"--uri", w.lab.URI(), "--pool", lab.PoolName, "--name", templateVolume).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("scalehook template import: %w: %s", err, out)
 	}
@@ -182,7 +182,7 @@ func (w *world) startServer(ctx context.Context) (err error) {
 	w.server, err = w.lab.StartProcess(ctx, lab.ProcessSpec{
 		Name: "scalehook", Path: program,
 		Args: []string{
-			"serve", "--config.file=" + file, "--storage.path=" + w.lab.Path("scalehook.db"),
+			"serve", "--config.file=" + file, "--storage.path=" + w.lab.Path("state"),
 			"--web.listen-address=" + serverAddr, "--log.level=debug",
 		},
 		Ready: w.lab.ReadyURL("http://" + serverAddr + "/-/ready"),
