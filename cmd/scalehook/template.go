@@ -23,7 +23,7 @@ func newTemplateCommand() *cobra.Command {
 	}
 	command.PersistentFlags().StringVar(&cfg.URI, "uri", cfg.URI, "libvirt connection URI")
 	command.PersistentFlags().DurationVar(&timeout, "timeout", time.Hour, "give up after this time")
-	command.AddCommand(newTemplateImportCommand(&cfg, &timeout))
+	command.AddCommand(newTemplateImportCommand(&cfg, &timeout), newTemplateBuildCommand(&cfg, &timeout))
 	return command
 }
 
@@ -36,7 +36,7 @@ func newTemplateImportCommand(cfg *libvirt.Config, timeout *time.Duration) *cobr
 
 The image is never changed afterwards: a new one gets a new name. Run again
 after an interruption, the import goes on.`,
-		Args: cobra.ExactArgs(1),
+		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.File = args[0]
 			ctx, cancel := contextWithTimeout(cmd, *timeout)
@@ -49,6 +49,55 @@ after an interruption, the import goes on.`,
 		},
 	}
 	imageFlags(command, &opts.Pool, &opts.Name)
+	return command
+}
+
+func newTemplateBuildCommand(cfg *libvirt.Config, timeout *time.Duration) *cobra.Command {
+	opts := libvirt.DefaultBuildOptions()
+	memory, disk, domainType := opts.Memory.String(), "", string(opts.DomainType)
+	command := &cobra.Command{
+		Use:   "build BASE",
+		Short: "Boot a cloud image once, run commands in it, and keep it as a read-only image",
+		Long: `Boot a cloud image once, run commands in it, and keep it as a read-only image.
+
+BASE is a qcow2 file with cloud-init inside. It is booted on a copy with either
+  --run COMMAND        commands of a shell, in order; afterwards the guest is
+                       cleaned up for cloning and powered off
+  --user-data FILE     a user-data of your own, which has to power the guest off
+The VM that is booted and its disk are removed at the end.`,
+		Example: `  scalehook template build debian-12-genericcloud-amd64.qcow2 --name web-1.qcow2 \
+      --run 'apt-get update' --run 'apt-get install -y nginx'`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			opts.File, opts.DomainType = args[0], libvirt.DomainType(domainType)
+			if opts.Memory, err = libvirt.ParseSize(memory); err != nil {
+				return usageError{fmt.Errorf("--memory: %w", err)}
+			}
+			if disk != "" {
+				if opts.Disk, err = libvirt.ParseSize(disk); err != nil {
+					return usageError{fmt.Errorf("--disk: %w", err)}
+				}
+			}
+			ctx, cancel := contextWithTimeout(cmd, *timeout)
+			defer cancel()
+			image, err := libvirt.Build(ctx, *cfg, opts, templateLog(cmd))
+			if err != nil {
+				return err
+			}
+			return printImage(cmd, image)
+		},
+	}
+	imageFlags(command, &opts.Pool, &opts.Name)
+	flags := command.Flags()
+	flags.StringArrayVar(&opts.Run, "run", nil, "shell command to run in the guest; may be repeated")
+	flags.StringVar(&opts.UserData, "user-data", "", "file with a user-data that powers the guest off at its end")
+	flags.StringVar(&memory, "memory", memory, "the guest's memory")
+	flags.UintVar(&opts.VCPUs, "vcpus", opts.VCPUs, "the guest's vCPUs")
+	flags.StringVar(&disk, "disk", disk, "virtual size of the image's disk; default that of the base")
+	flags.StringVar(&opts.Network, "network", opts.Network, "libvirt network")
+	flags.StringVar(&domainType, "domain-type", domainType, "kvm, qemu or auto")
+	flags.StringVar(&opts.Firmware, "firmware", opts.Firmware, "bios or efi")
 	return command
 }
 

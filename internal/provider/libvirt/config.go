@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -86,6 +87,8 @@ const (
 
 // Template is what the VMs of one group are made of. Zero values of Machine,
 // CPU and Disk leave the choice to libvirt or to the image.
+//
+//nolint:recvcheck // decoding and SetDirectory change it in place, all else takes a copy
 type Template struct {
 	// Image is the name of the volume in Pool (or ImagePool) that every disk is
 	// a linked clone of. It is never written to.
@@ -219,10 +222,8 @@ func (t Template) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	oneOf := func(field, value string, allowed ...string) {
-		for _, a := range allowed {
-			if value == a {
-				return
-			}
+		if slices.Contains(allowed, value) {
+			return
 		}
 		bad("%s %q: use one of %s", field, value, strings.Join(allowed, ", "))
 	}
@@ -427,8 +428,15 @@ var sizeUnits = []struct {
 	suffix string
 	bytes  uint64
 }{
-	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
-	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+	{"KiB", 1 << 10},
+	{"MiB", 1 << 20},
+	{"GiB", 1 << 30},
+	{"TiB", 1 << 40},
+	{"kB", 1e3},
+	{"MB", 1e6},
+	{"GB", 1e9},
+	{"TB", 1e12},
+	{"B", 1},
 }
 
 // ParseSize reads a size.

@@ -124,3 +124,12 @@ func TestSizeIsReadAndWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestFilesAreRelativeToTheConfiguration(t *testing.T) {
+	template := testTemplate()
+	template.DomainXML, template.CloudInit = "own.xml", &CloudInit{UserData: "/etc/user-data"}
+	template.SetDirectory("/etc/scalehook")
+	if template.DomainXML != "/etc/scalehook/own.xml" || template.CloudInit.UserData != "/etc/user-data" {
+		t.Errorf("%+v", template)
+	}
+}

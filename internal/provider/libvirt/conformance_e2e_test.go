@@ -91,8 +91,7 @@ func mark(conn *golibvirt.Connect, name string) (string, error) {
 	}
 	defer dom.Free()
 	text, err := dom.GetMetadata(golibvirt.DOMAIN_METADATA_ELEMENT, libvirt.MarkURI, golibvirt.DOMAIN_AFFECT_CONFIG)
-	var e golibvirt.Error
-	if errors.As(err, &e) && e.Code == golibvirt.ERR_NO_DOMAIN_METADATA {
+	if e, ok := errors.AsType[golibvirt.Error](err); ok && e.Code == golibvirt.ERR_NO_DOMAIN_METADATA {
 		return "", nil
 	}
 	return text, err
@@ -107,7 +106,7 @@ func TestConformance(t *testing.T) {
 			Provider: h.p, Group: "web", Prefix: "web",
 			BootLimit: 4 * time.Minute, StopLimit: 2 * time.Minute,
 			Foreign: func(t *testing.T, name string) string { return h.makeForeign(t, conn, name) },
-			Intact: func(t *testing.T, name string) error {
+			Intact: func(_ *testing.T, name string) error {
 				text, err := mark(conn, name)
 				if err == nil && text != "" {
 					err = fmt.Errorf("it carries a mark: %s", text)

@@ -74,7 +74,7 @@ func newManager(cfg Config, log *slog.Logger) *manager {
 	return &manager{
 		uri:       cfg.URI,
 		interval:  int(cfg.KeepAliveInterval / time.Second),
-		count:     uint(cfg.KeepAliveCount), //nolint:gosec // Validate wants it positive
+		count:     uint(cfg.KeepAliveCount),
 		log:       log,
 		slots:     make(chan struct{}, cfg.MaxConnections),
 		maxIdle:   4,
@@ -332,8 +332,7 @@ func (s *session) classify(what string, changes bool, err error) error {
 		return nil
 	}
 	wrapped := fmt.Errorf("%s: %w", what, err)
-	var e libvirt.Error
-	if !errors.As(err, &e) {
+	if _, ok := errors.AsType[libvirt.Error](err); !ok {
 		if scaling.ClassOf(err) == scaling.Unknown && !scaling.Interrupted(err) {
 			// Not libvirt's, so something it said could not be read.
 			return scaling.WithClass(scaling.Permanent, wrapped)

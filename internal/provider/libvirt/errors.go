@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"libvirt.org/go/libvirt"
@@ -13,27 +14,33 @@ import (
 // answer: the call ended, and without effect. Whether the connection still
 // stands is the manager's to know.
 func classOf(err error) scaling.Class {
-	var e libvirt.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[libvirt.Error](err)
+	if !ok {
 		return scaling.ClassOf(err)
 	}
-	switch e.Code {
-	case libvirt.ERR_NO_DOMAIN, libvirt.ERR_NO_STORAGE_VOL, libvirt.ERR_NO_DOMAIN_METADATA:
-		return scaling.NotFound
-	case libvirt.ERR_NO_STORAGE_POOL, libvirt.ERR_NO_NETWORK,
-		libvirt.ERR_XML_ERROR, libvirt.ERR_XML_DETAIL, libvirt.ERR_XML_INVALID_SCHEMA,
-		libvirt.ERR_CONFIG_UNSUPPORTED, libvirt.ERR_CONF_SYNTAX, libvirt.ERR_NO_SUPPORT,
-		libvirt.ERR_INVALID_ARG, libvirt.ERR_ARGUMENT_UNSUPPORTED, libvirt.ERR_OS_TYPE,
-		libvirt.ERR_AUTH_FAILED, libvirt.ERR_AUTH_CANCELLED, libvirt.ERR_AUTH_UNAVAILABLE,
-		libvirt.ERR_OPERATION_DENIED, libvirt.ERR_OPERATION_UNSUPPORTED, libvirt.ERR_ACCESS_DENIED:
-		return scaling.Permanent
-	case libvirt.ERR_DOM_EXIST, libvirt.ERR_STORAGE_VOL_EXIST:
-		return scaling.Conflict
-	case libvirt.ERR_NO_MEMORY:
-		return scaling.Quota
-	default:
-		return classOfText(e.Message)
+	for _, known := range []struct {
+		class scaling.Class
+		codes []libvirt.ErrorNumber
+	}{
+		{scaling.NotFound, []libvirt.ErrorNumber{
+			libvirt.ERR_NO_DOMAIN, libvirt.ERR_NO_STORAGE_VOL, libvirt.ERR_NO_DOMAIN_METADATA,
+		}},
+		{scaling.Permanent, []libvirt.ErrorNumber{
+			libvirt.ERR_NO_STORAGE_POOL, libvirt.ERR_NO_NETWORK,
+			libvirt.ERR_XML_ERROR, libvirt.ERR_XML_DETAIL, libvirt.ERR_XML_INVALID_SCHEMA,
+			libvirt.ERR_CONFIG_UNSUPPORTED, libvirt.ERR_CONF_SYNTAX, libvirt.ERR_NO_SUPPORT,
+			libvirt.ERR_INVALID_ARG, libvirt.ERR_ARGUMENT_UNSUPPORTED, libvirt.ERR_OS_TYPE,
+			libvirt.ERR_AUTH_FAILED, libvirt.ERR_AUTH_CANCELLED, libvirt.ERR_AUTH_UNAVAILABLE,
+			libvirt.ERR_OPERATION_DENIED, libvirt.ERR_OPERATION_UNSUPPORTED, libvirt.ERR_ACCESS_DENIED,
+		}},
+		{scaling.Conflict, []libvirt.ErrorNumber{libvirt.ERR_DOM_EXIST, libvirt.ERR_STORAGE_VOL_EXIST}},
+		{scaling.Quota, []libvirt.ErrorNumber{libvirt.ERR_NO_MEMORY}},
+	} {
+		if slices.Contains(known.codes, e.Code) {
+			return known.class
+		}
 	}
+	return classOfText(e.Message)
 }
 
 // classOfText is for the codes that libvirt gives to many things.
@@ -62,6 +69,6 @@ func classOfText(message string) scaling.Class {
 
 // hasCode reports whether libvirt answered with that code.
 func hasCode(err error, code libvirt.ErrorNumber) bool {
-	var e libvirt.Error
-	return errors.As(err, &e) && e.Code == code
+	e, ok := errors.AsType[libvirt.Error](err)
+	return ok && e.Code == code
 }

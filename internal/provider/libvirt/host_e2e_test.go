@@ -48,7 +48,7 @@ func startHost(t *testing.T, name string) *hostTest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := h.Lab.Close(); err != nil {
+		if err := h.Close(); err != nil {
 			t.Errorf("close the lab: %v", err)
 		}
 	})

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"libvirt.org/go/libvirt"
-	"libvirt.org/go/libvirtxml"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -117,16 +116,8 @@ func importInto(ctx context.Context, s *session, cfg Config, file *os.File, imag
 		return err
 	}
 	to := markVolume{image.Pool, image.Name}
-	desc := libvirtxml.StorageVolume{
-		Name: image.Name,
-		// Raw, so that exactly the file's bytes are stored; libvirt reads the format.
-		Capacity: &libvirtxml.StorageVolumeSize{Value: image.Bytes, Unit: "bytes"},
-		Target: &libvirtxml.StorageVolumeTarget{
-			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: "raw"},
-			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: imageMode(cfg.URI)},
-		},
-	}
-	if err := ensureVolume(ctx, s, to, desc); err != nil {
+	// Raw, so that exactly the file's bytes are stored; libvirt reads the format.
+	if err := ensureVolume(ctx, s, to, rawVolume(to.Name, image.Bytes, imageMode(cfg.URI))); err != nil {
 		return err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {

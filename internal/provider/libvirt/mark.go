@@ -76,9 +76,10 @@ func (m *mark) created() time.Time {
 
 // element returns the mark as setting metadata wants it: without a namespace,
 // which libvirt adds.
-func (m mark) element() (string, error) {
-	m.XMLName = xml.Name{Local: "instance"}
-	text, err := xml.Marshal(m)
+func (m *mark) element() (string, error) {
+	bare := *m
+	bare.XMLName = xml.Name{Local: "instance"}
+	text, err := xml.Marshal(bare)
 	if err != nil {
 		return "", fmt.Errorf("write the mark of %s: %w", m.ID, err)
 	}
@@ -86,7 +87,7 @@ func (m mark) element() (string, error) {
 }
 
 // namespaced returns the mark as a definition's metadata wants it.
-func (m mark) namespaced() (string, error) {
+func (m *mark) namespaced() (string, error) {
 	text, err := m.element()
 	if err != nil {
 		return "", err

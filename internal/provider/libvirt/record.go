@@ -5,9 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
-
-	"libvirt.org/go/libvirtxml"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -55,17 +54,9 @@ func writeRecord(ctx context.Context, s *session, pool, image string, record ima
 	if err != nil || len(text) >= recordSize {
 		return scaling.Errorf(scaling.Permanent, "write the record of image %q (%d bytes): %w", image, len(text), err)
 	}
-	padded := append(text, bytes.Repeat([]byte{' '}, recordSize-len(text))...)
+	padded := slices.Concat(text, bytes.Repeat([]byte{' '}, recordSize-len(text)))
 	to := markVolume{pool, recordName(image)}
-	desc := libvirtxml.StorageVolume{
-		Name:     to.Name,
-		Capacity: &libvirtxml.StorageVolumeSize{Value: recordSize, Unit: "bytes"},
-		Target: &libvirtxml.StorageVolumeTarget{
-			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: "raw"},
-			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0600"},
-		},
-	}
-	if err := ensureVolume(ctx, s, to, desc); err != nil {
+	if err := ensureVolume(ctx, s, to, rawVolume(to.Name, recordSize, "0600")); err != nil {
 		return err
 	}
 	return upload(ctx, s, to, bytes.NewReader(padded), recordSize)

@@ -47,21 +47,27 @@ func TestSeedNamesTheGuestAndLetsTheKeysIn(t *testing.T) {
 		want      map[string]string
 	}{
 		"without a template": {
-			CloudInit{Keys: []string{"ssh-ed25519 AAAA me"}}, Address{}, "",
+			CloudInit{Keys: []string{"ssh-ed25519 AAAA me"}},
+			Address{},
+			"",
 			map[string]string{
 				"meta-data": "instance-id: " + idA + "\nlocal-hostname: web-1\n",
 				"user-data": "#cloud-config\nhostname: \"web-1\"\nssh_authorized_keys:\n  - \"ssh-ed25519 AAAA me\"\n",
 			},
 		},
 		"with a template": {
-			CloudInit{UserData: userData, Hostname: "{{.Group}}-{{.Number}}.lan", Keys: []string{"ssh-ed25519 AAAA me"}}, Address{}, "",
+			CloudInit{UserData: userData, Hostname: "{{.Group}}-{{.Number}}.lan", Keys: []string{"ssh-ed25519 AAAA me"}},
+			Address{},
+			"",
 			map[string]string{
 				"meta-data": "instance-id: " + idA + "\nlocal-hostname: web-4.lan\n",
 				"user-data": "#!/bin/sh\necho web 4 web-4.lan 52:54:00:00:00:01 ssh-ed25519 AAAA me\n",
 			},
 		},
 		"with an address of a range": {
-			CloudInit{}, Address{Source: AddressRange, Range: "10.0.0.1-10.0.0.2", Prefix: 24, Gateway: "10.0.0.254", DNS: []string{"10.0.0.253"}}, "10.0.0.1",
+			CloudInit{},
+			Address{Source: AddressRange, Range: "10.0.0.1-10.0.0.2", Prefix: 24, Gateway: "10.0.0.254", DNS: []string{"10.0.0.253"}},
+			"10.0.0.1",
 			map[string]string{
 				"meta-data": "instance-id: " + idA + "\nlocal-hostname: web-1\n",
 				"user-data": "#cloud-config\nhostname: \"web-1\"\n",

@@ -187,18 +187,22 @@ func ensureVolume(ctx context.Context, s *session, want markVolume, desc libvirt
 		})
 }
 
+// rawVolume describes a volume that holds exactly the bytes written to it.
+func rawVolume(name string, size uint64, mode string) libvirtxml.StorageVolume {
+	return libvirtxml.StorageVolume{
+		Name:     name,
+		Capacity: &libvirtxml.StorageVolumeSize{Value: size, Unit: "bytes"},
+		Target: &libvirtxml.StorageVolumeTarget{
+			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: "raw"},
+			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: mode},
+		},
+	}
+}
+
 // ensureSeed makes the seed's volume and writes its content, also into one that
 // an interrupted call left: only volumes that the mark names get here.
 func ensureSeed(ctx context.Context, s *session, want markVolume, content []byte) error {
-	desc := libvirtxml.StorageVolume{
-		Name:     want.Name,
-		Capacity: &libvirtxml.StorageVolumeSize{Value: uint64(len(content)), Unit: "bytes"},
-		Target: &libvirtxml.StorageVolumeTarget{
-			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: "raw"},
-			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0600"},
-		},
-	}
-	if err := ensureVolume(ctx, s, want, desc); err != nil {
+	if err := ensureVolume(ctx, s, want, rawVolume(want.Name, uint64(len(content)), "0600")); err != nil {
 		return err
 	}
 	return upload(ctx, s, want, bytes.NewReader(content), uint64(len(content)))
