@@ -1,0 +1,110 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// positions finds the line of a key, for problems that only the whole file shows.
+type positions struct {
+	file string
+	root *yaml.Node
+}
+
+// line returns the line of the deepest part of the path that is in the file; list
+// elements are named by their index.
+func (p positions) line(path []string) int {
+	node, line := p.root, 1
+	if node != nil && node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
+		node = node.Content[0]
+	}
+	for _, key := range path {
+		next := child(node, key)
+		if next == nil {
+			break
+		}
+		node, line = next.value, next.line
+	}
+	return line
+}
+
+type found struct {
+	value *yaml.Node
+	line  int
+}
+
+func child(node *yaml.Node, key string) *found {
+	if node != nil && node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node == nil {
+		return nil
+	}
+	if node.Kind == yaml.SequenceNode {
+		for i, v := range node.Content {
+			if fmt.Sprint(i) == key {
+				return &found{value: v, line: v.Line}
+			}
+		}
+		return nil
+	}
+	if node.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == key {
+				return &found{value: node.Content[i+1], line: node.Content[i].Line}
+			}
+		}
+	}
+	return nil
+}
+
+// A problem is something wrong at a place of the file.
+type problem struct {
+	line int
+	text string
+}
+
+// problems are all that is wrong with one file.
+type problems struct {
+	at   positions
+	list []problem
+}
+
+// add notes a problem at the path. Of a joined error each part is one.
+func (p *problems) add(path []string, err error) {
+	if err == nil {
+		return
+	}
+	//nolint:errorlint // only the outermost error is taken apart
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err) {
+		for _, e := range joined.Unwrap() {
+			p.add(path, e)
+		}
+		return
+	}
+	p.list = append(p.list, problem{line: p.at.line(path), text: strings.Join(path, ".") + ": " + err.Error()})
+}
+
+// isJoin tells errors.Join from an fmt.Errorf with several %w, whose text says
+// more than its parts do.
+func isJoin(err error) bool {
+	return fmt.Sprintf("%T", err) == fmt.Sprintf("%T", errors.Join(errors.New("a")))
+}
+
+func (p *problems) addf(path []string, format string, args ...any) {
+	p.add(path, fmt.Errorf(format, args...))
+}
+
+// err returns all problems in the order of the file, each as file:line: text.
+func (p *problems) err() error {
+	slices.SortStableFunc(p.list, func(a, b problem) int { return a.line - b.line })
+	errs := make([]error, len(p.list))
+	for i, one := range p.list {
+		errs[i] = fmt.Errorf("%s:%d: %s", p.at.file, one.line, one.text)
+	}
+	return errors.Join(errs...)
+}

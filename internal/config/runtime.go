@@ -1,0 +1,214 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/scalehook/scalehook/internal/provider/simulated"
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// Runtime is what a configuration names, built and ready to use. It is a value of
+// one configuration: a reload makes the next one, which shares the drivers that
+// did not change.
+type Runtime struct {
+	// Groups are the groups by name.
+	Groups []scaling.Group
+	// Providers are the providers by their configured name.
+	Providers map[string]scaling.Provider
+	// Balancers are the pools by group.
+	Balancers map[string]scaling.Balancer
+	// Meter reads CPU utilisation; nil without Prometheus.
+	Meter scaling.Meter
+	// Confirmers are those that are configured, in the order in which they are asked.
+	Confirmers []scaling.Confirmer
+	// Tokens are the server's, with absolute file names.
+	Tokens []Token
+	// Collectors publish the metrics of simulated VMs; each is to be registered.
+	Collectors []prometheus.Collector
+	// Worlds are the simulated providers' worlds by the provider's name.
+	Worlds map[string]*simulated.World
+
+	cfg       *Config
+	log       *slog.Logger
+	providers map[string]*provider
+	sources   []*source
+}
+
+// provider is an open provider. Several runtimes may hold it.
+type provider struct {
+	scaling.Provider
+
+	cfg          any
+	holders      int
+	world        *simulated.World // nil but for a simulated one
+	setTemplates func(map[string]any) error
+	check        func(context.Context) (warnings []string, err error)
+	close        func() error
+}
+
+// Build opens what the configuration names. Nothing is contacted: a host, a
+// balancer or a source that cannot be reached is the engine's business.
+func (c *Config) Build(_ context.Context, log *slog.Logger) (*Runtime, error) {
+	return c.build(log, nil)
+}
+
+// Reload builds the runtime of another configuration and keeps the connections of
+// what did not change. The old runtime goes on working; close it once nobody uses
+// it any more, which ends only what the new one did not take over.
+func (r *Runtime) Reload(_ context.Context, c *Config) (*Runtime, error) {
+	if c.Owner != r.cfg.Owner {
+		return nil, fmt.Errorf("owner: changed from %q to %q: every VM would become a stranger; change it only while no VM carries a mark", r.cfg.Owner, c.Owner)
+	}
+	return c.build(r.log, r)
+}
+
+func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
+	r := &Runtime{
+		Providers: map[string]scaling.Provider{}, Balancers: map[string]scaling.Balancer{}, Tokens: slices.Clone(c.Tokens),
+		Worlds: map[string]*simulated.World{}, cfg: c, log: log, providers: map[string]*provider{},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	for _, name := range slices.Sorted(maps.Keys(c.Groups)) {
+		r.Groups = append(r.Groups, c.scalingGroup(name))
+	}
+	kept := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
+		if kept[name], err = r.openProvider(name, old); err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Balancers)) {
+		if err := r.openBalancer(name, old); err != nil {
+			return nil, fmt.Errorf("balancer %s: %w", name, err)
+		}
+	}
+	if err := r.openSources(old); err != nil {
+		return nil, err
+	}
+	// Last, since it also reaches the runtime that is in use.
+	for name := range kept {
+		if kept[name] {
+			if err := r.providers[name].setTemplates(c.templates(name)); err != nil {
+				return nil, fmt.Errorf("provider %s: %w", name, err)
+			}
+		}
+	}
+	return r, nil
+}
+
+// templates are those of the groups that use a provider.
+func (c *Config) templates(provider string) map[string]any {
+	out := map[string]any{}
+	for name, g := range c.Groups {
+		if g.Provider == provider && g.template != nil {
+			out[name] = g.template
+		}
+	}
+	return out
+}
+
+func (r *Runtime) openProvider(name string, old *Runtime) (kept bool, err error) {
+	d, err := r.cfg.Providers[name].driver()
+	if err != nil {
+		return false, err
+	}
+	var p *provider
+	if old != nil {
+		p = old.providers[name]
+	}
+	switch {
+	case p != nil && reflect.DeepEqual(p.cfg, d.config()):
+		kept = true
+	case p != nil && p.world != nil:
+		return false, errors.New("a simulated provider cannot be changed while scalehook runs: its VMs would vanish")
+	default:
+		if p, err = d.open(r.cfg.Owner, r.cfg.templates(name), r.log.With("provider", name)); err != nil {
+			return false, err
+		}
+		p.cfg = d.config()
+	}
+	p.holders++
+	r.providers[name], r.Providers[name] = p, p.Provider
+	if p.world != nil {
+		r.Worlds[name] = p.world
+		r.Collectors = append(r.Collectors, p.world.Collector())
+	}
+	return kept, nil
+}
+
+// openBalancer opens the pools of a balancer. A pool that did not change is kept,
+// with what it remembers of its members.
+func (r *Runtime) openBalancer(name string, old *Runtime) error {
+	d, err := r.cfg.Balancers[name].driver()
+	if err != nil {
+		return err
+	}
+	pools := map[string]any{}
+	for group, g := range r.cfg.Groups {
+		if g.Balancer == name {
+			pools[group] = g.pool
+		}
+	}
+	opened, err := d.open(r, r.cfg.Owner, pools, r.log.With("balancer", name))
+	if err != nil {
+		return err
+	}
+	for group, pool := range opened {
+		r.Balancers[group] = pool
+		if old == nil || old.cfg.Groups[group] == nil || old.Balancers[group] == nil {
+			continue
+		}
+		was := old.cfg.Groups[group]
+		before, err := old.cfg.Balancers[was.Balancer].driver()
+		if err == nil && was.Balancer == name && reflect.DeepEqual(before.config(), d.config()) && reflect.DeepEqual(was.pool, pools[group]) {
+			r.Balancers[group] = old.Balancers[group]
+		}
+	}
+	return nil
+}
+
+// Check asks every provider whether what the groups need is there, and changes
+// nothing. It returns what would go wrong and what an operator should know.
+func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(r.providers)) {
+		said, err := r.providers[name].check(ctx)
+		for _, w := range said {
+			warnings = append(warnings, "provider "+name+": "+w)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("provider %s: %w", name, err))
+		}
+	}
+	return warnings, errors.Join(errs...)
+}
+
+// Close ends the connections that no other runtime holds. Calls under way fail.
+// The last runtime is closed after the engine has ended.
+func (r *Runtime) Close() error {
+	var errs []error
+	for _, p := range r.providers {
+		if p.holders--; p.holders == 0 {
+			errs = append(errs, p.close())
+		}
+	}
+	for _, s := range r.sources {
+		if s.holders--; s.holders == 0 {
+			s.close()
+		}
+	}
+	r.providers, r.sources = map[string]*provider{}, nil
+	return errors.Join(errs...)
+}
