@@ -22,6 +22,7 @@ func files() map[string]string {
 		"alertmanager": "alertmanager.yml",
 		"haproxy":      "haproxy.cfg",
 		"kvm":          "scalehook-kvm.yml",
+		"scalehook":    "scalehook.yml",
 	}
 }
 

@@ -46,10 +46,6 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*plain)(c))
 }
 
-// SetDirectory resolves relative paths of secrets and certificates against the
-// folder of the configuration file.
-func (c *Config) SetDirectory(dir string) { c.HTTPClient.SetDirectory(dir) }
-
 // Validate reports everything that is wrong with the configuration.
 func (c Config) Validate() error {
 	var errs []error

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -272,8 +273,8 @@ func TestRealAlertmanagersConfirmWhatTheyHold(t *testing.T) {
 		// Not a cluster: what one peer knows the other one has to miss.
 		address := testenv.FreeAddress(t)
 		urls = append(urls, "http://"+address)
-		daemons = append(daemons, testenv.Start(t, exec.Command(testenv.Path(t, "prometheus-alertmanager"), //nolint:noctx // ended by testenv
-			"--config.file="+config, "--storage.path="+filepath.Join(dir, fmt.Sprint(i)), "--web.listen-address="+address,
+		daemons = append(daemons, testenv.Start(t, exec.Command(testenv.Path(t, "prometheus-alertmanager"),
+			"--config.file="+config, "--storage.path="+filepath.Join(dir, strconv.Itoa(i)), "--web.listen-address="+address,
 			"--cluster.listen-address=", "--log.level=warn"), testenv.OK("http://"+address+"/-/ready")))
 	}
 	cfg := alertmanager.DefaultConfig()

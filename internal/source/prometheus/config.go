@@ -51,7 +51,7 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 func (c *Config) SetDirectory(dir string) { c.HTTPClient.SetDirectory(dir) }
 
 // Validate reports everything that is wrong with the configuration.
-func (c Config) Validate() error {
+func (c *Config) Validate() error {
 	var errs []error
 	if u, err := url.Parse(c.URL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		errs = append(errs, fmt.Errorf("url %q: use an http or https URL such as http://127.0.0.1:9090", c.URL))

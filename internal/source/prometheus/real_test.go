@@ -104,7 +104,7 @@ func TestARealPrometheusConfirmsWhatTheRulesSay(t *testing.T) {
 		}
 	}
 	address := testenv.FreeAddress(t)
-	daemon := testenv.Start(t, exec.Command(testenv.Path(t, "prometheus"), //nolint:noctx // ended by testenv
+	daemon := testenv.Start(t, exec.Command(testenv.Path(t, "prometheus"),
 		"--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--log.level=warn"), testenv.OK("http://"+address+"/-/ready"))
 
