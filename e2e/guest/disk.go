@@ -56,17 +56,23 @@ func (b *builder) initramfs(ctx context.Context, k kernel, guestd string) (strin
 	if err := addPrograms(ctx, c, guestd); err != nil {
 		return "", err
 	}
-	mods, err := b.modules(ctx, k)
-	if err != nil {
-		return "", err
+	added := map[string]bool{}
+	for list, names := range map[string][]string{"always": guestModules(), "seed": seedModules(), "cdrom": cdromModules()} {
+		mods, err := b.modules(ctx, k, names)
+		if err != nil {
+			return "", err
+		}
+		var lines strings.Builder
+		for _, m := range mods {
+			name := "lib/modules/" + m.file
+			if !added[name] {
+				c.add(name, modeFile, m.content)
+			}
+			added[name] = true
+			fmt.Fprintf(&lines, "/%s\n", name)
+		}
+		c.add("etc/modules-"+list, modeFile, []byte(lines.String()))
 	}
-	var list strings.Builder
-	for _, m := range mods {
-		name := "lib/modules/" + m.file
-		c.add(name, modeFile, m.content)
-		fmt.Fprintf(&list, "/%s\n", name)
-	}
-	c.add("etc/modlist", modeFile, []byte(list.String()))
 	c.add("init", modeProgram, initScript)
 	c.add("usr/share/udhcpc/default.script", modeProgram, leaseScript)
 	c.add("etc/acpi/PWRF/00000080", modeProgram, powerScript)

@@ -2,28 +2,32 @@
 # Process 1 of the demo guest: mounts, modules, identity, address, services.
 export PATH=/bin:/sbin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs run /run
-while read -r m; do insmod "$m" 2>/dev/null; done < /etc/modlist
+load() { while read -r m; do insmod "$m" 2>/dev/null; done < "/etc/modules-$1"; }
+load always
 ip link set lo up
 
 # Identity: a NoCloud seed on a disk that holds meta-data, else the SMBIOS serial, else the MAC.
 H=; IID=
-for d in /dev/vd[b-f] /dev/sr0 /dev/sr1 /dev/vd[b-f]1 /dev/sd[a-d]; do
+seed() { for d in "$@"; do
   [ -b "$d" ] || continue
   mount -o ro -t iso9660 "$d" /mnt 2>/dev/null || mount -o ro -t vfat "$d" /mnt 2>/dev/null || continue
   if [ -f /mnt/meta-data ]; then
     H=$(sed -n 's/^local-hostname: *//p' /mnt/meta-data | tr -d "\"'\r")
     IID=$(sed -n 's/^instance-id: *//p' /mnt/meta-data | tr -d "\"'\r")
     cp /mnt/user-data /run/user-data 2>/dev/null
-    umount /mnt; break
+    umount /mnt; return 0
   fi
   umount /mnt
-done
+done; return 1; }
+if [ -b /dev/vdb ]; then load seed; seed /dev/vd[b-f] /dev/vd[b-f]1; fi
 S=$(cat /sys/class/dmi/id/product_serial 2>/dev/null)
 case "$S" in ds=nocloud*) for kv in $(echo "${S#ds=nocloud}" | tr ';' ' '); do
   case $kv in
   h=*|local-hostname=*) [ -n "$H" ] || H=${kv#*=};;
   i=*|instance-id=*) [ -n "$IID" ] || IID=${kv#*=};;
   esac; done;; esac
+# Drives other than virtio take long to look for, so only when nothing said who this is.
+if [ -z "$H" ]; then load seed; load cdrom; sleep 0.5; seed /dev/sr0 /dev/sr1 /dev/sd[a-d]; fi
 N=; for i in 1 2 3 4 5 6 7 8 9 10; do N=$(ls /sys/class/net | grep -v '^lo$' | head -1); [ -n "$N" ] && break; usleep 100000; done
 [ -n "$H" ] || H=vm-$(tr -d : < "/sys/class/net/$N/address" | tail -c 7)
 hostname "$H"; echo "$H" > /etc/hostname; echo "${IID:-none}" > /run/instance-id

@@ -19,15 +19,20 @@ func kernelPackages() []string {
 	return []string{"linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual"}
 }
 
-// guestModules are what the guest loads: virtio devices, the power button and
-// the file systems of a seed disk. What a kernel has built in is not found and
-// not missed.
+// guestModules are what the guest always loads: virtio devices and the power
+// button. What a kernel has built in is not found and not missed.
 func guestModules() []string {
-	return []string{
-		"virtio_pci", "virtio_blk", "virtio_net", "virtio_balloon", "virtio_rng", "button", "evdev",
-		"isofs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "nls_iso8859_1", "cdrom", "sr_mod", "ata_piix", "ahci",
-	}
+	return []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_balloon", "virtio_rng", "button", "evdev"}
 }
+
+// seedModules are the file systems of a seed disk, loaded when there is a
+// second disk, and cdromModules the drives it may be in. Probing for drives
+// costs an emulated guest about as much as the rest of its boot.
+func seedModules() []string {
+	return []string{"isofs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "nls_iso8859_1"}
+}
+
+func cdromModules() []string { return []string{"cdrom", "sr_mod", "ata_piix", "ahci"} }
 
 // kernel is an unpacked kernel package.
 type kernel struct {
@@ -127,9 +132,9 @@ type module struct {
 	content []byte
 }
 
-// modules returns the guest's modules, dependencies first. They are read from
-// the modules themselves: an unpacked package has no modules.dep.
-func (b *builder) modules(ctx context.Context, k kernel) ([]module, error) {
+// modules returns the named modules and what they need, dependencies first. They
+// are read from the modules themselves: an unpacked package has no modules.dep.
+func (b *builder) modules(ctx context.Context, k kernel, names []string) ([]module, error) {
 	files := map[string]string{}
 	err := filepath.WalkDir(k.modules, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -169,7 +174,7 @@ func (b *builder) modules(ctx context.Context, k kernel) ([]module, error) {
 		out = append(out, module{file: name + ".ko", content: raw})
 		return nil
 	}
-	for _, name := range guestModules() {
+	for _, name := range names {
 		if err := add(name); err != nil {
 			return nil, err
 		}

@@ -132,7 +132,7 @@ func start(t *testing.T, opts lab.Options) *lab.Lab {
 func TestTwoClonesBootReportAndLeaveNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	l := start(t, lab.Options{Name: "lab-two"})
+	l := start(t, lab.Options{Name: "lab-two", GuestNice: -5})
 	if err := populate(ctx, l); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func awaitStat(ctx context.Context, h *lab.HAProxy, server string, ok func(map[s
 func TestRemovalOfALoadedVM(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	l := start(t, lab.Options{Name: "lab-load"})
+	l := start(t, lab.Options{Name: "lab-load", GuestNice: -5})
 	names := []string{"web-1", "web-2", "web-3"}
 	if err := populate(ctx, l, names...); err != nil {
 		t.Fatal(err)
