@@ -69,10 +69,10 @@ func newRig(t *testing.T) *rig {
 	if err := os.WriteFile(cfg, fmt.Appendf(nil, haproxyConfig, r.socket, r.front), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Start(t, exec.Command(testenv.Path(t, "haproxy"), "-db", "-f", cfg), func() error { _, err := r.ask("show info"); return err }) //nolint:noctx // testenv ends it
+	testenv.Start(t, exec.Command(testenv.Path(t, "haproxy"), "-db", "-f", cfg), func() error { _, err := r.ask("show info"); return err })
 	for _, host := range []string{"web-1", "web-2"} {
 		addr := testenv.FreeAddress(t)
-		cmd := exec.Command(bin, "-listen", addr, "-host", host, "-collector-file", to, "-report-every", "50ms") //nolint:noctx // testenv ends it
+		cmd := exec.Command(bin, "-listen", addr, "-host", host, "-collector-file", to, "-report-every", "50ms")
 		testenv.Start(t, cmd, func() error { return healthy(addr) })
 		r.guests[host] = cmd
 		r.must("add server web/" + host + " " + addr)
@@ -82,7 +82,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func healthy(addr string) error {
-	resp, err := http.Get("http://" + addr + "/health") //nolint:noctx // on loopback, in a loop with a deadline
+	resp, err := http.Get("http://" + addr + "/health")
 	if err != nil {
 		return err
 	}
