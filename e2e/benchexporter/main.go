@@ -92,6 +92,7 @@ func run(ctx context.Context, o *options) error {
 	b := &bench{options: o, lab: l, dir: dir}
 	progress("starting %d domains", o.domains)
 	fleet := tiny.New(l.URI(), dir)
+	fleet.Silent = true
 	if err := fleet.Start("bench", 0, o.domains, true); err != nil {
 		return err
 	}
@@ -133,8 +134,7 @@ func (o *options) build(ctx context.Context, dir string) error {
 	return nil
 }
 
-// settle waits until the firmware of all domains has found nothing to boot,
-// which takes some CPU.
+// settle waits until all domains have booted, which takes some CPU.
 func settle(ctx context.Context) error {
 	select {
 	case <-time.After(10 * time.Second):

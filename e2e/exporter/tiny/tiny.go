@@ -1,6 +1,6 @@
 // Package tiny makes many very small domains that really run: QEMU processes
-// with a disk and an interface whose guest never gets further than its
-// firmware. They cost little and answer libvirt like any other domain. It
+// with a disk and an interface whose guest is a boot sector that halts the
+// processor. They cost little and answer libvirt like any other domain. It
 // serves the exporter's end-to-end tests and benchmark.
 package tiny
 
@@ -16,8 +16,21 @@ import (
 	"libvirt.org/go/libvirt"
 )
 
-// diskBytes is the size of a domain's raw, empty disk.
+// diskBytes is the size of a domain's raw disk.
 const diskBytes = 1 << 20
+
+// bootSector is the guest: it halts, with interrupts switched off if it is to
+// be silent and otherwise again after each tick of the timer, 18 times a second.
+func bootSector(silent bool) []byte {
+	const sti, cli, hlt, jmp, back3 = 0xfb, 0xfa, 0xf4, 0xeb, 0xfd
+	sector := make([]byte, 512)
+	copy(sector, []byte{sti, hlt, jmp, back3})
+	if silent {
+		sector[0] = cli
+	}
+	sector[510], sector[511] = 0x55, 0xaa
+	return sector
+}
 
 const domainXML = `<domain type='qemu'><name>%[1]s</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
  <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os><features><acpi/></features>
@@ -29,6 +42,9 @@ const domainXML = `<domain type='qemu'><name>%[1]s</name><memory unit='MiB'>32</
 
 // Fleet is a set of tiny domains of one libvirt daemon.
 type Fleet struct {
+	// Silent makes guests that use no CPU at all once they have booted.
+	Silent bool
+
 	uri, dir string
 }
 
@@ -54,7 +70,7 @@ func (f *Fleet) Start(name string, from, to int, run bool) error {
 
 func (f *Fleet) start(conn *libvirt.Connect, name string, run bool) error {
 	disk := filepath.Join(f.dir, name+".img")
-	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+	if err := os.WriteFile(disk, bootSector(f.Silent), 0o600); err != nil {
 		return fmt.Errorf("make disk of domain %s: %w", name, err)
 	}
 	if err := os.Truncate(disk, diskBytes); err != nil {
