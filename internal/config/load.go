@@ -44,7 +44,7 @@ func Parse(file string, content []byte) (*Config, error) {
 	d.KnownFields(true)
 	err := d.Decode(c)
 	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:1: the file is empty: begin with an example (scalehook example scalehook)", file)
+		return nil, fmt.Errorf("%s:1: the file is empty: begin with an example (scalehook example kvm)", file)
 	}
 	if err != nil {
 		return nil, yamlProblems(c.lines, err)
@@ -126,9 +126,8 @@ var (
 // yamlProblems words the decoder's errors for people.
 func yamlProblems(at positions, err error) error {
 	p := problems{at: at}
-	var wrong *yaml.TypeError
 	texts := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*yaml.TypeError](err); ok {
 		texts = wrong.Errors
 	}
 	for _, text := range texts {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -46,7 +47,7 @@ func child(node *yaml.Node, key string) *found {
 	}
 	if node.Kind == yaml.SequenceNode {
 		for i, v := range node.Content {
-			if fmt.Sprint(i) == key {
+			if strconv.Itoa(i) == key {
 				return &found{value: v, line: v.Line}
 			}
 		}
@@ -79,7 +80,7 @@ func (p *problems) add(path []string, err error) {
 	if err == nil {
 		return
 	}
-	//nolint:errorlint // only the outermost error is taken apart
+	// Only the outermost error is taken apart.
 	if joined, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err) {
 		for _, e := range joined.Unwrap() {
 			p.add(path, e)
