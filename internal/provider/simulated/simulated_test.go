@@ -77,6 +77,48 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// backend is a VM as what a member points to.
+type backend struct {
+	t    *testing.T
+	w    *simulated.World
+	name string
+	addr netip.AddrPort
+}
+
+func (b backend) Addr() netip.AddrPort { return b.addr }
+
+func (b backend) SetHealthy(healthy bool) {
+	power := scaling.PowerCrashed
+	if healthy {
+		power = scaling.PowerRunning
+	}
+	if err := b.w.SetPower(b.name, power); err != nil {
+		b.t.Error(err)
+	}
+}
+
+func TestBalancerConformance(t *testing.T) {
+	scalingtest.Balancer(t, func(t *testing.T) scalingtest.BalancerUnderTest {
+		cfg := simulated.DefaultConfig()
+		cfg.BootTime, cfg.DrainTime = 0, 20*time.Millisecond
+		w := world(t, cfg)
+		if err := w.AddMember("web", "theirs", netip.MustParseAddrPort("198.51.100.1:80")); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		return scalingtest.BalancerUnderTest{
+			Balancer: w.Pool("web"), Group: "web", Foreign: "theirs",
+			Backend: func(t *testing.T) scalingtest.Backend {
+				n++
+				name := fmt.Sprintf("backend-%d", n)
+				must[string](t)(w.AddVM(name, 1))
+				vm := must[scaling.VM](t)(w.Provider("probe", nil).Adopt(t.Context(), scaling.LaunchSpec{ID: name, Name: name}))
+				return backend{t: t, w: w, name: name, addr: netip.AddrPortFrom(vm.Addresses[0], 80)}
+			},
+		}
+	})
+}
+
 func spec(n int) scaling.LaunchSpec {
 	return scaling.LaunchSpec{ID: fmt.Sprintf("id-%d", n), Group: "web", Name: fmt.Sprintf("web-%d", n), Number: n}
 }
