@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"until": runUntil,
 			"await": runAwait,
 			"hup":   runHangup,
+			"post":  runPost,
 		},
 	})
 }
@@ -74,12 +76,13 @@ func runCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// runUntil is "until TEXT command args…": the command is run until its output has
-// the text, at most 30 s. "get URL" as a command asks the URL.
+// runUntil is "until PATTERN command args…": the command is run until its output has
+// a match, at most 30 s. "get URL" as a command asks the URL.
 func runUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: until TEXT command args…")
+		ts.Fatalf("usage: until PATTERN command args…")
 	}
+	want := regexp.MustCompile("(?m)" + args[0])
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		out, err := "", error(nil)
 		if args[1] == "get" {
@@ -88,11 +91,11 @@ func runUntil(ts *testscript.TestScript, neg bool, args []string) {
 			err = ts.Exec(args[1], args[2:]...)
 			out = ts.ReadFile("stdout")
 		}
-		if err == nil && strings.Contains(out, args[0]) {
+		if err == nil && want.MatchString(out) {
 			return
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("no %q in 30 s; at last (%v):\n%s", args[0], err, out)
+			ts.Fatalf("no match of %q in 30 s; at last (%v):\n%s", args[0], err, out)
 		}
 	}
 }
@@ -133,4 +136,26 @@ func runHangup(ts *testscript.TestScript, _ bool, _ []string) {
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(syscall.SIGHUP))
 	}
+}
+
+// runPost is "post TOKENFILE FILE": the file is posted as Alertmanager would. The
+// answer goes to the file "answer"; anything but 200 fails.
+func runPost(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: post TOKENFILE FILE")
+	}
+	body := ts.ReadFile(args[1])
+	req, err := http.NewRequest(http.MethodPost, ts.Getenv("SCALEHOOK_URL")+"/api/v1/alertmanager", strings.NewReader(body))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(args[0])))
+	client := &http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Do(req)
+	ts.Check(err)
+	answer, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("answered %s: %s", resp.Status, answer)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), answer, 0o600))
 }

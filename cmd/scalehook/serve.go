@@ -182,7 +182,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 	if a.flags.lifecycle {
 		opts.Reload = a.reload
 	}
-	if a.web, err = webhook.New(opts); err != nil {
+	if a.web, err = webhook.New(opts); err != nil { //nolint:contextcheck // a handler has its request's context
 		return err
 	}
 	if err := a.web.CheckWebConfig(a.flags.webConfigFile); err != nil {
