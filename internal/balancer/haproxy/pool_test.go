@@ -116,6 +116,8 @@ func TestAReloadBetweenAnyTwoCallsLosesNothing(t *testing.T) {
 			n++
 		})
 		next := newGuest(t)
+		next.healthy.Store(false)
+		time.AfterFunc(200*time.Millisecond, func() { next.healthy.Store(true) })
 		replaceOnce(t, p, fmt.Sprintf("m%d", at+1), g, fmt.Sprintf("m%d", at+2), next)
 		g = next
 	}

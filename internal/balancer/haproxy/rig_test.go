@@ -189,7 +189,8 @@ func (r *rig) poolFor(cfg haproxy.Config, pool haproxy.PoolConfig) *haproxy.Pool
 }
 
 // guest is a real HTTP server that stands for a VM. It answers /health and
-// counts every other request; ?hold=1s takes that long.
+// counts every other request; ?hold=1s takes that long. While it is not healthy
+// it fails whatever reaches it, as a VM that still boots.
 type guest struct {
 	server  *httptest.Server
 	addr    netip.AddrPort
@@ -208,6 +209,10 @@ func newGuest(t *testing.T) *guest {
 			if !g.healthy.Load() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
+			return
+		}
+		if !g.healthy.Load() {
+			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
 		g.served.Add(1)

@@ -476,7 +476,8 @@ func absent(id string) func(scaling.PoolStatus) bool {
 }
 
 // httpBackend is an HTTP server behind a member: /health follows SetHealthy,
-// /hold answers once it is released, everything else is counted and answered.
+// /hold/ with its own address answers once it is released, everything else is
+// counted and answered at once.
 type httpBackend struct {
 	addr    netip.AddrPort
 	sick    atomic.Bool
@@ -496,7 +497,7 @@ func (h *httpBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		return
-	case "/hold":
+	case "/hold/" + h.addr.String():
 		h.held <- struct{}{}
 		select {
 		case <-h.release:
@@ -574,13 +575,13 @@ type held struct {
 }
 
 // holdAny keeps a request in flight at one backend, by sending until one arrives
-// there. The requests that went elsewhere are given up.
+// there. Those that go elsewhere are answered at once.
 func (b *balancerCase) holdAny(at *httpBackend) *held {
 	b.t.Helper()
 	for range 100 {
 		ctx, cancel := context.WithTimeout(b.t.Context(), settleTime)
 		h := &held{b: b, at: at, cancel: cancel, done: make(chan error, 1)}
-		go func() { h.done <- b.request(ctx, "/hold") }()
+		go func() { h.done <- b.request(ctx, "/hold/"+at.addr.String()) }()
 		select {
 		case <-at.held:
 			return h
@@ -589,8 +590,6 @@ func (b *balancerCase) holdAny(at *httpBackend) *held {
 			if err != nil {
 				b.t.Fatalf("send a request to hold: %v", err)
 			}
-		case <-time.After(300 * time.Millisecond):
-			h.abandon()
 		}
 	}
 	b.t.Fatal("no request arrived at the member")
