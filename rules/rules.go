@@ -134,6 +134,7 @@ func Render(o Options) ([]byte, error) {
 		"Scrape":      duration(o.ScrapeInterval),
 		"Evaluation":  duration(o.EvaluationInterval),
 		"Rate":        duration(o.RateWindow),
+		"Shorter":     duration(o.RateWindow - o.ScrapeInterval),
 		"Moved":       duration(o.moved()),
 		"First":       duration(o.first()),
 		"FirstOffset": duration(o.RateWindow - o.first()),
