@@ -78,6 +78,19 @@ func Program(name string) Requirement {
 	}
 }
 
+// Library holds when a shared library such as libvirt.so.0, which is opened
+// while the test runs, lies where the dynamic linker looks by default.
+func Library(name string) Requirement {
+	return func() error {
+		for _, dir := range []string{"/usr/lib", "/usr/lib/*-linux-*", "/usr/lib64", "/usr/local/lib"} {
+			if found, err := filepath.Glob(filepath.Join(dir, name)); err == nil && len(found) > 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("needs the library %s", name)
+	}
+}
+
 // File holds when the path exists; why says what it is needed for, or where to
 // get it from.
 func File(path, why string) Requirement {

@@ -40,10 +40,10 @@ func TestNeed(t *testing.T) {
 		requirements []testenv.Requirement
 		want         string
 	}{
-		"runs when all is there": {requirements: []testenv.Requirement{present, testenv.Program("sh")}},
+		"runs when all is there": {requirements: []testenv.Requirement{present, testenv.Program("sh"), testenv.Library("libc.so.6")}},
 		"skips and says every reason": {
-			requirements: []testenv.Requirement{missing, present, testenv.Program("no-such-program")},
-			want:         "skip: skipped: needs a thing; needs the program no-such-program",
+			requirements: []testenv.Requirement{missing, present, testenv.Program("no-such-program"), testenv.Library("libnone.so.9")},
+			want:         "skip: skipped: needs a thing; needs the program no-such-program; needs the library libnone.so.9",
 		},
 		"fails in continuous integration": {
 			ci: "true", requirements: []testenv.Requirement{missing},
