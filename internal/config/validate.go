@@ -187,7 +187,11 @@ func (c *Config) validateGroup(p *problems, path []string, g *Group) {
 	validateThresholds(p, at, g)
 	c.validateTimes(p, at, g)
 	switch g.Victim {
-	case scaling.VictimNewest, scaling.VictimOldest, scaling.VictimLeastBusy:
+	case scaling.VictimNewest, scaling.VictimOldest:
+	case scaling.VictimLeastBusy:
+		if c.Prometheus == nil {
+			p.addf(at("victim"), "least_busy needs readings: state prometheus, or use newest or oldest")
+		}
 	default:
 		p.addf(at("victim"), "%q: use newest, oldest or least_busy", g.Victim)
 	}
