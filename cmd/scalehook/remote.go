@@ -18,9 +18,10 @@ const (
 
 // remote holds what every command that asks a server has in common.
 type remote struct {
-	url, tokenFile string
-	output         string
-	timeout        time.Duration
+	url, tokenFile            string
+	caFile, certFile, keyFile string
+	output                    string
+	timeout                   time.Duration
 }
 
 // newRemote takes the defaults from the environment.
@@ -37,6 +38,9 @@ func (r *remote) flags(cmd *cobra.Command) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&r.url, "url", r.url, "where the server is reached (environment: "+envURL+")")
 	f.StringVar(&r.tokenFile, "token-file", r.tokenFile, "file with the bearer token (environment: "+envTokenFile+")")
+	f.StringVar(&r.caFile, "tls.ca-file", "", "authority that signed the server's certificate (default: the system's)")
+	f.StringVar(&r.certFile, "tls.cert-file", "", "client certificate to show to the server")
+	f.StringVar(&r.keyFile, "tls.key-file", "", "key of the client certificate")
 	f.DurationVar(&r.timeout, "timeout", 30*time.Second, "how long to wait for the server")
 	f.StringVarP(&r.output, "output", "o", formatTable, "how to print: table or json")
 	return cmd
@@ -61,7 +65,10 @@ func ask[T any](cmd *cobra.Command, r *remote, f func(context.Context, *client.C
 }
 
 func (r *remote) client() (*client.Client, error) {
-	c, err := client.New(client.Options{URL: r.url, TokenFile: r.tokenFile, UserAgent: "scalehook/" + version.Version})
+	c, err := client.New(client.Options{
+		URL: r.url, TokenFile: r.tokenFile, CAFile: r.caFile, CertFile: r.certFile, KeyFile: r.keyFile,
+		UserAgent: "scalehook/" + version.Version,
+	})
 	if err != nil {
 		return nil, usageError{err}
 	}

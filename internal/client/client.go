@@ -7,6 +7,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +32,11 @@ type Options struct {
 	URL string
 	// TokenFile holds the bearer token; empty for none. It is read at every request.
 	TokenFile string
-	// HTTP sends the requests; nil for a client that waits at most 30 s.
+	// CAFile verifies the server in the place of the system's authorities, CertFile
+	// and KeyFile hold the certificate to show to it; all may be empty.
+	CAFile, CertFile, KeyFile string
+	// HTTP sends the requests; nil for a client that waits at most 30 s and uses
+	// the files above.
 	HTTP *http.Client
 	// UserAgent names the caller; empty for "scalehook".
 	UserAgent string
@@ -74,8 +80,13 @@ func New(opts Options) (*Client, error) {
 	}
 	c := &Client{base: u, tokenFile: opts.TokenFile, http: opts.HTTP, agent: opts.UserAgent}
 	if c.http == nil {
+		config, err := opts.tls()
+		if err != nil {
+			return nil, err
+		}
 		c.http = &http.Client{
-			Timeout: 30 * time.Second,
+			Timeout:   30 * time.Second,
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, IdleConnTimeout: time.Minute},
 			// A redirect would turn an order into a GET, or send the token elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
@@ -84,6 +95,29 @@ func New(opts Options) (*Client, error) {
 		c.agent = "scalehook"
 	}
 	return c, nil
+}
+
+// tls reads the files that TLS needs.
+func (o Options) tls() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("certificate authority: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("certificate authority: %s holds no PEM certificate", o.CAFile)
+		}
+	}
+	if o.CertFile != "" || o.KeyFile != "" {
+		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{cert}
+	}
+	return config, nil
 }
 
 // Groups lists every configured group, by name.

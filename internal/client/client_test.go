@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
@@ -152,6 +153,38 @@ func TestNewRefusesWhatIsNoURL(t *testing.T) {
 	for _, u := range []string{"", "localhost:10070", "ftp://x", "http://", "http://a b"} {
 		if _, err := client.New(client.Options{URL: u}); err == nil {
 			t.Errorf("%q is taken", u)
+		}
+	}
+}
+
+func TestTLSFiles(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"success","data":[]}`)
+	}))
+	defer s.Close()
+	dir := t.TempDir()
+	ca, empty := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "empty.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(ca, block, 0o600), os.WriteFile(empty, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Options{URL: s.URL, CAFile: ca})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Groups(t.Context()); err != nil {
+		t.Errorf("with the server's authority: %v", err)
+	}
+	if c, err = client.New(client.Options{URL: s.URL}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Groups(t.Context()); !errors.Is(err, client.ErrUnreachable) {
+		t.Errorf("without it: %v", err)
+	}
+	for _, opts := range []client.Options{{CAFile: empty}, {CAFile: filepath.Join(dir, "none")}, {CertFile: ca}, {KeyFile: ca}} {
+		opts.URL = s.URL
+		if _, err := client.New(opts); err == nil {
+			t.Errorf("%+v is taken", opts)
 		}
 	}
 }
