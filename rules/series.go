@@ -49,8 +49,8 @@ func ServerSeries() []Series {
 		{"scalehook_confirmations_total", Counter, []string{"source", "result"}, "Look-ups at a source, by result."},
 		{"scalehook_verdicts_total", Counter, []string{"scaling_group", "action"}, "Decisions, by what they ask for."},
 
-		{"scalehook_activities_total", Counter, []string{"scaling_group", "activity"}, "Activities that were started."},
-		{"scalehook_activities_failed_total", Counter, []string{"scaling_group", "activity"}, "Activities that failed."},
+		{"scalehook_activities_total", Counter, []string{"scaling_group", "activity"}, "Activities that ended, whatever their outcome."},
+		{"scalehook_activities_failed_total", Counter, []string{"scaling_group", "activity"}, "Activities that ended undone or failed."},
 		{"scalehook_activities_in_flight", Gauge, []string{"scaling_group", "activity"}, "Activities under way."},
 		{"scalehook_activity_duration_seconds", Histogram, []string{"activity"}, "Duration of finished activities."},
 		{"scalehook_step_duration_seconds", Histogram, []string{"activity", "step"}, "Duration of finished steps."},
@@ -66,7 +66,7 @@ func ServerSeries() []Series {
 		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, group, "When a group last heard from a webhook; 0 for never."},
 
 		{"scalehook_driver_requests_total", Counter, []string{"driver", "call"}, "Calls to a provider or balancer."},
-		{"scalehook_driver_requests_failed_total", Counter, []string{"driver", "call"}, "Calls that failed."},
+		{"scalehook_driver_requests_failed_total", Counter, []string{"driver", "call", "reason"}, "Calls that failed, by class of the error."},
 		{"scalehook_driver_request_duration_seconds", Histogram, []string{"driver", "call"}, "Duration of calls."},
 	}
 }
