@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -68,8 +69,8 @@ func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 		Owner: p.owner, Group: spec.Group, ID: spec.ID, UUID: d.uuid, Adopted: true,
 		Created: time.Now().UTC().Format(time.RFC3339),
 		NICs:    nicsOf(desc),
-		Address: &markAddress{Source: t.adoptedSource()},
 	}
+	m.Address = &markAddress{Source: t.adoptedSource(m.NICs)}
 	text, err := m.element()
 	if err != nil {
 		return scaling.VM{}, scaling.WithClass(scaling.Permanent, err)
@@ -80,13 +81,14 @@ func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 	return p.get(ctx, s, ref)
 }
 
-// adoptedSource is where an adopted VM's address is known from: it never got one
-// of a range's.
-func (t Template) adoptedSource() AddressSource {
-	if t.Address.Source == AddressRange {
+// adoptedSource is where an adopted VM's address is known from: it got none of a
+// range's, and only libvirt's own networks have leases.
+func (t Template) adoptedSource(nics []markNIC) AddressSource {
+	leased := slices.ContainsFunc(nics, func(n markNIC) bool { return n.Network != "" })
+	if t.Address.Source == AddressAgent || !leased {
 		return AddressAgent
 	}
-	return t.Address.Source
+	return AddressLease
 }
 
 // Release implements scaling.Adopter.

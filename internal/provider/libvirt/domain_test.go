@@ -176,3 +176,21 @@ func TestDHCPRangesAreCounted(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
+
+func TestAdoptedVMsAddressComesFromWhereItCanBe(t *testing.T) {
+	onNetwork, onBridge := []markNIC{{"52:54:00:00:00:01", "default"}}, []markNIC{{"52:54:00:00:00:01", ""}}
+	for name, c := range map[string]struct {
+		source AddressSource
+		nics   []markNIC
+		want   AddressSource
+	}{
+		"a lease on a network":             {AddressLease, onNetwork, AddressLease},
+		"the agent as configured":          {AddressAgent, onNetwork, AddressAgent},
+		"a lease where a range is for new": {AddressRange, onNetwork, AddressLease},
+		"the agent on a bridge":            {AddressLease, onBridge, AddressAgent},
+	} {
+		if got := (Template{Address: Address{Source: c.source}}).adoptedSource(c.nics); got != c.want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}

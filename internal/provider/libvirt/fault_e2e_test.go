@@ -377,7 +377,11 @@ func imageInUse(t *testing.T, h *hostTest) {
 		t.Fatal(err)
 	}
 	defer dom.Free()
-	t.Cleanup(func() { dom.Undefine() })
+	defer func() {
+		if err := dom.Undefine(); err != nil {
+			t.Errorf("undefine the template: %v", err)
+		}
+	}()
 	s, ref := spec(1)
 	_, err = h.p.Create(ctx, s)
 	wantClass(t, err, scaling.Conflict)
