@@ -64,7 +64,7 @@ func TestTheServerPublishesTheSeriesThatAreListed(t *testing.T) {
 		}
 	}
 	address := testenv.FreeAddress(t)
-	testenv.Start(t, exec.Command(server, "serve", //nolint:gosec // the binary was built above
+	testenv.Start(t, exec.Command(server, "serve",
 		"--config.file="+filepath.Join(dir, "scalehook.yml"), "--storage.path="+filepath.Join(dir, "state"), "--web.listen-address="+address),
 		testenv.OK("http://"+address+"/-/healthy"))
 

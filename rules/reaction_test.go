@@ -87,33 +87,54 @@ func rate(at, window float64, samples func(yield func(ts, value float64))) float
 // evaluation through Prometheus's own arithmetic.
 func TestReactionHoldsForEveryPhase(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, interval := range []float64{1, 5, 15, 60} {
-		options := rules.Options{ScrapeInterval: time.Duration(interval) * time.Second}
-		times, err := rules.Reaction(options, rules.HighStep())
-		if err != nil {
-			t.Fatal(err)
-		}
-		least, most := math.Inf(1), 0.0
-		for range 2000 {
-			scrapePhase, evalPhase := random.Float64()*interval, random.Float64()*interval
-			samples := func(yield func(ts, value float64)) {
-				for ts := scrapePhase - 10*interval; ts < 20*interval; ts += interval {
-					yield(ts, 1000+math.Max(0, ts)) // the load starts at 0 and uses one vCPU whole
+	for _, test := range []struct {
+		name    string
+		step    rules.Step
+		pending map[float64]float64 // the "for" of the rule by scrape interval
+	}{
+		{"high", rules.HighStep(), map[float64]float64{}},
+		{"low", rules.LowStep(), map[float64]float64{1: 3.5, 5: 10, 15: 30, 60: 120}},
+	} {
+		for _, interval := range []float64{1, 5, 15, 60} {
+			times, err := rules.Reaction(rules.Options{ScrapeInterval: time.Duration(interval) * time.Second}, test.step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			least, most := math.Inf(1), 0.0
+			for range 2000 {
+				scrapePhase, evalPhase := random.Float64()*interval, random.Float64()*interval
+				samples := func(yield func(ts, value float64)) {
+					for ts := scrapePhase - 10*interval; ts < 20*interval; ts += interval {
+						use := test.step.Before
+						if ts > 0 {
+							use = test.step.After
+						}
+						yield(ts, 1e6+use*ts) // the load changes at 0
+					}
+				}
+				since := math.NaN()
+				for at := evalPhase; ; at += interval {
+					reading := rate(at, 4*interval, samples)
+					crossed := reading > test.step.Threshold
+					if test.step.After < test.step.Before {
+						crossed = reading < test.step.Threshold
+					}
+					if crossed && math.IsNaN(since) {
+						since = at
+					}
+					if crossed && at-since >= test.pending[interval]-1e-9 {
+						least, most = math.Min(least, at), math.Max(most, at)
+						break
+					}
 				}
 			}
-			for at := evalPhase; ; at += interval {
-				if rate(at, 4*interval, samples) > rules.HighStep().Threshold {
-					least, most = math.Min(least, at), math.Max(most, at)
-					break
-				}
+			fastest, slowest := times.Fastest.Seconds(), times.Slowest.Seconds()
+			if least < fastest-0.001 || most > slowest+0.001 {
+				t.Errorf("%s at %v s: fired after %.2f to %.2f s, stated %.2f to %.2f s", test.name, interval, least, most, fastest, slowest)
 			}
-		}
-		fastest, slowest := times.Fastest.Seconds(), times.Slowest.Seconds()
-		if least < fastest-0.001 || most > slowest+0.001 {
-			t.Errorf("at %v s: fired after %.2f to %.2f s, stated %.2f to %.2f s", interval, least, most, fastest, slowest)
-		}
-		if least > fastest+interval/4 || most < slowest-interval/4 {
-			t.Errorf("at %v s: the stated %.2f to %.2f s is wider than the %.2f to %.2f s that happen", interval, fastest, slowest, least, most)
+			if least > fastest+interval/4 || most < slowest-interval/4 {
+				t.Errorf("%s at %v s: the stated %.2f to %.2f s is wider than the %.2f to %.2f s that happen", test.name, interval, fastest, slowest, least, most)
+			}
 		}
 	}
 }
