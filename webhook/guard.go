@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 
@@ -47,6 +48,28 @@ func (h hosts) accepts(header string) bool {
 	return header == "" || strings.HasSuffix(host, ".localhost") || slices.Contains(h, host)
 }
 
+// strangers remembers the host names that were refused, so that each is logged
+// once and nobody can fill the log.
+type strangers struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// first reports whether the name is new; after a hundred names none is.
+func (s *strangers) first(name string) bool {
+	const most = 100
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[name] || len(s.seen) >= most {
+		return false
+	}
+	if s.seen == nil {
+		s.seen = map[string]bool{}
+	}
+	s.seen[name] = true
+	return true
+}
+
 // guarded refuses what a browser can be tricked into sending.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,6 +77,10 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		w.Header().Set("X-Frame-Options", "DENY")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		if !s.hosts.accepts(r.Host) {
+			if s.strangers.first(clip(r.Host)) {
+				s.log.Warn("a request for an unknown host was refused; name it with --web.external-url or --web.allowed-host",
+					"host", clip(r.Host), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
+			}
 			s.fail(w, r, &apiError{
 				http.StatusForbidden, api.ErrorForbidden,
 				fmt.Sprintf("host %q is not known here: name it with --web.external-url or --web.allowed-host", clip(r.Host)),

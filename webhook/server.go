@@ -104,14 +104,16 @@ func (o *Options) validate() error {
 
 // Server answers HTTP requests. Make it with New.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	tokens  atomic.Pointer[tokens]
-	hosts   hosts
-	origin  *http.CrossOriginProtection
-	metrics *metrics
-	handler http.Handler
-	started time.Time
+	opts   Options
+	log    *slog.Logger
+	tokens atomic.Pointer[tokens]
+	hosts  hosts
+
+	strangers strangers
+	origin    *http.CrossOriginProtection
+	metrics   *metrics
+	handler   http.Handler
+	started   time.Time
 }
 
 // New makes a server, reads its token files once and registers its metrics. It

@@ -1,9 +1,11 @@
 package webhook_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -403,6 +405,57 @@ func TestHosts(t *testing.T) {
 			t.Errorf("host %q: answered %d, want %d", host, w.Code, want)
 		}
 	}
+}
+
+func TestAnUnknownHostIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	opts := options(t, newEngine())
+	opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := newServer(t, opts)
+	for i := range 300 {
+		send(t, s, request{method: "GET", path: "/metrics", host: "prometheus-knows-me-as.example:10070"})
+		send(t, s, request{method: "GET", path: "/metrics", host: fmt.Sprintf("h%d.example", i)})
+	}
+	if n := strings.Count(log.String(), "prometheus-knows-me-as.example"); n != 1 {
+		t.Errorf("the host was logged %d times, want once", n)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 100 {
+		t.Errorf("%d lines were logged, want 100", n)
+	}
+}
+
+// FuzzOrder holds that no body of an order makes the server panic, answer 5xx, or
+// hand on an order that is out of all bounds.
+func FuzzOrder(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", "[]", `{"count":2,"hold":"10m"}`, `{"instance":"web-1"}`, `{"count":-1}`, `{"hold":"-1h"}`, `{"hold":5}`, `{"x":1}`, `{}{}`,
+	} {
+		f.Add([]byte(seed), "key")
+	}
+	e := newEngine()
+	s := newServer(f, options(f, e))
+	paths := []request{
+		{method: "POST", path: "/api/v1/groups/web/scale-out"},
+		{method: "POST", path: "/api/v1/groups/web/scale-in"},
+		{method: "POST", path: "/api/v1/groups/web/handover"},
+		{method: "PUT", path: "/api/v1/groups/web/desired"},
+		{method: "POST", path: "/api/v1/groups/web/pause"},
+	}
+	f.Fuzz(func(t *testing.T, body []byte, key string) {
+		for _, r := range paths {
+			e.orders = map[string][]scaling.Order{}
+			r.body, r.token, r.header = string(body), operatorToken, map[string]string{"Idempotency-Key": key}
+			w := send(t, s, r)
+			if w.Code >= 500 {
+				t.Errorf("%s: answered %d: %s", r.path, w.Code, w.Body)
+			}
+			for _, o := range e.orders["web"] {
+				if o.Count < 0 || o.Count > 10_000 || o.Hold < 0 || len(o.Key) > api.MaxKey {
+					t.Errorf("%s: the engine was handed %+v", r.path, o)
+				}
+			}
+		}
+	})
 }
 
 func TestInsecureOperator(t *testing.T) {
