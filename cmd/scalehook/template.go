@@ -103,9 +103,13 @@ The VM that is booted and its disk are removed at the end.`,
 
 func imageFlags(command *cobra.Command, pool, name *string) {
 	command.Flags().StringVar(pool, "pool", "default", "storage pool")
-	command.Flags().StringVar(name, "name", "", "name of the image, such as web-1.qcow2")
-	// It fails only for a flag that does not exist.
-	_ = command.MarkFlagRequired("name")
+	command.Flags().StringVar(name, "name", "", "name of the image, such as web-1.qcow2 (required)")
+	command.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if *name == "" {
+			return usageError{fmt.Errorf("--name is missing (see %s --help)", cmd.CommandPath())}
+		}
+		return nil
+	}
 }
 
 func printImage(cmd *cobra.Command, image libvirt.Image) error {
