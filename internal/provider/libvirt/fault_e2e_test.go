@@ -92,14 +92,13 @@ func killedThenCreated(t *testing.T, h *hostTest) {
 			t.Errorf("half-made: %+v, %v", vm, err)
 		}
 		h.create(ctx, t, step)
-	}
-	// The seed that was left empty has to have reached the guest: its name answers.
-	vm := h.awaitAddress(ctx, t, scaling.Ref{ID: id(3)})
-	if name := h.hostname(ctx, t, vm); name != "web-3" {
-		t.Errorf("the guest calls itself %q", name)
-	}
-	for step := 1; step <= 4; step++ {
-		_, ref := spec(step)
+		if step == 3 {
+			// The seed that was left empty has to have reached the guest.
+			vm := h.awaitAddress(ctx, t, ref)
+			if name := h.hostname(ctx, t, vm); name != "web-3" {
+				t.Errorf("the guest calls itself %q", name)
+			}
+		}
 		h.delete(ctx, t, ref)
 	}
 }
