@@ -30,7 +30,7 @@ type script struct {
 
 func newScript(t *testing.T, answer func(command string) string) *script {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bal")
+	dir, err := os.MkdirTemp("", "bal") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,19 +321,21 @@ func TestTheFragmentListsWhoIsInServiceAndIsNotTouchedWithoutNeed(t *testing.T) 
 	r := newRig(t, rigOptions{fragment: true})
 	p := r.pool()
 	a, b := newGuest(t), newGuest(t)
-	settle(t, p, wish(member("a", a, ready), member("b", b, joining)), "a ready", is("a", ready))
+	c := newGuest(t)
+	c.healthy.Store(false)
+	settle(t, p, wish(member("a", a, ready), member("b", b, joining), member("c", c, ready)), "a ready", is("a", ready))
 	text, err := os.ReadFile(r.fragment)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), "-a "+a.addr.String()+" check inter 200ms") || strings.Contains(string(text), b.addr.String()) {
+	if !strings.Contains(string(text), "-a "+a.addr.String()+" check inter 200ms") || strings.Contains(string(text), b.addr.String()) || strings.Contains(string(text), c.addr.String()) {
 		t.Errorf("the fragment is\n%s", text)
 	}
 	before, err := os.Stat(r.fragment)
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, p, wish(member("a", a, ready), member("b", b, joining)))
+	apply(t, p, wish(member("a", a, ready), member("b", b, joining), member("c", c, ready)))
 	after, err := os.Stat(r.fragment)
 	if err != nil {
 		t.Fatal(err)

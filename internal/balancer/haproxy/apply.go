@@ -182,7 +182,7 @@ func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished,
 		if v, err = p.look(ctx, i, wish, missing); err != nil {
 			return v, err
 		}
-		if err := p.verify(v, wish, "is not in the pool after it was added", func(w wished, s server, there bool) bool {
+		if err := p.verify(v, wish, "is not in the pool after it was added", func(w wished, _ server, there bool) bool {
 			return there || !w.serves() || taken[w.server]
 		}); err != nil {
 			return v, err

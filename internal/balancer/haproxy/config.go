@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -154,10 +155,10 @@ func (c Check) words() []string {
 	ms := func(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 	words := []string{
 		"check", "inter", ms(c.Inter), "fastinter", ms(c.FastInter), "downinter", ms(c.DownInter),
-		"rise", fmt.Sprint(c.Rise), "fall", fmt.Sprint(c.Fall),
+		"rise", strconv.Itoa(c.Rise), "fall", strconv.Itoa(c.Fall),
 	}
 	if c.Port != 0 {
-		words = append(words, "port", fmt.Sprint(c.Port))
+		words = append(words, "port", strconv.Itoa(int(c.Port)))
 	}
 	return words
 }

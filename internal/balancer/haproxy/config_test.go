@@ -27,7 +27,7 @@ func TestASocketIsAnAddressOrAMapping(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	d = yaml.NewDecoder(strings.NewReader("sockets:\n- adress: /run/haproxy/admin.sock\n"))
+	d = yaml.NewDecoder(strings.NewReader("sockets:\n- bogus: /run/haproxy/admin.sock\n"))
 	d.KnownFields(true)
 	if err := d.Decode(&got); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("an unknown key: %v, want an error with its line", err)
@@ -106,7 +106,7 @@ func TestOwnersHaveDifferentServers(t *testing.T) {
 		}
 		return b.ServerPrefix()
 	}
-	if prefix("a") == prefix("b") || prefix("a") != prefix("a") || len(prefix("a")) != len("sh-012345-") {
+	if prefix("a") == prefix("b") || len(prefix("a")) != len("sh-012345-") {
 		t.Errorf("prefixes %q and %q", prefix("a"), prefix("b"))
 	}
 }

@@ -210,10 +210,10 @@ func (e endpoint) older(ctx context.Context, backend string, pids []int) ([]olde
 		}
 		o := older{pid: pid, servers: map[string]stat{}}
 		for _, s := range stats {
-			switch {
-			case s.name == "FRONTEND":
+			switch s.name {
+			case "FRONTEND":
 				o.waiting += s.sessions
-			case s.name == "BACKEND":
+			case "BACKEND":
 			default:
 				o.waiting -= s.sessions
 				if s.proxy == backend {

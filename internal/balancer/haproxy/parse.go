@@ -191,8 +191,8 @@ func parseProcesses(answer string) (processes, error) {
 	section := ""
 	for line := range strings.Lines(answer) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#") {
-			section = strings.TrimSpace(strings.TrimPrefix(line, "#"))
+		if title, ok := strings.CutPrefix(line, "#"); ok {
+			section = strings.TrimSpace(title)
 			continue
 		}
 		fields := strings.Fields(line)

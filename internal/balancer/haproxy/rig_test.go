@@ -52,8 +52,7 @@ type rigOptions struct {
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
 	testenv.Need(t, testenv.Program("haproxy"))
-	// The path of a socket must fit into 107 bytes, t.TempDir need not.
-	dir, err := os.MkdirTemp("", "bal")
+	dir, err := os.MkdirTemp("", "bal") //nolint:usetesting // the path of a socket must fit into 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
