@@ -22,9 +22,8 @@ type reloader struct {
 	mu      sync.Mutex
 	current *config.Runtime
 
-	// extra are the collectors of the configuration in force; a scrape must not
-	// wait for a reload.
-	extra atomic.Pointer[[]prometheus.Collector]
+	// live is current for those who must not wait for a reload: scrapes and look-ups.
+	live atomic.Pointer[config.Runtime]
 }
 
 // Describe says nothing: which series there are depends on the configuration.
@@ -33,8 +32,8 @@ func (r *reloader) Describe(chan<- *prometheus.Desc) {}
 // Collect sends what the configuration in force has to show, such as the metrics
 // of simulated VMs.
 func (r *reloader) Collect(ch chan<- prometheus.Metric) {
-	if list := r.extra.Load(); list != nil {
-		for _, c := range *list {
+	if now := r.live.Load(); now != nil {
+		for _, c := range now.Collectors {
 			c.Collect(ch)
 		}
 	}
@@ -43,7 +42,7 @@ func (r *reloader) Collect(ch chan<- prometheus.Metric) {
 // use puts a configuration in force.
 func (r *reloader) use(next *config.Runtime) {
 	r.current = next
-	r.extra.Store(&next.Collectors)
+	r.live.Store(next)
 	r.good.Set(1)
 	r.at.SetToCurrentTime()
 }
@@ -94,13 +93,18 @@ func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error
 	if err != nil {
 		return err
 	}
-	if err := apply(next); err != nil {
+	err = checkSources(r.current, next)
+	if err == nil {
+		err = apply(next)
+	}
+	if err != nil {
 		return errors.Join(err, next.Close())
 	}
-	if err := r.current.Close(); err != nil {
+	old := r.current
+	r.use(next)
+	if err := old.Close(); err != nil {
 		r.log.Warn("a connection of the old configuration did not close", "err", err)
 	}
-	r.use(next)
 	r.log.Info("the configuration was loaded again", "file", r.file)
 	return nil
 }

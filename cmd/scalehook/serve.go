@@ -163,7 +163,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		return err
 	}
 	a.engine, err = engine.New(ctx, engine.Options{
-		Store: a.store, Groups: groupConfigs(runtime), Meter: runtime.Meter, Confirmers: runtime.Confirmers,
+		Store: a.store, Groups: groupConfigs(runtime), Meter: a.reloader.meter(), Confirmers: a.reloader.confirmers(),
 		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe,
 	})
 	if err != nil {
