@@ -101,7 +101,7 @@ func TestConformance(t *testing.T) {
 	h := startHost(t, "prv-suite")
 	conn := h.connect(t)
 	scalingtest.Provider(t, func(t *testing.T) scalingtest.ProviderUnderTest {
-		before := h.before(t)
+		before := h.before(t.Context(), t)
 		return scalingtest.ProviderUnderTest{
 			Provider: h.p, Group: "web", Prefix: "web",
 			BootLimit: 4 * time.Minute, StopLimit: 2 * time.Minute,

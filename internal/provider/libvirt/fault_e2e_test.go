@@ -38,10 +38,10 @@ func TestFaults(t *testing.T) {
 		"addresses come from a range until it is used up":              rangeUsedUp,
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := h.before(t)
+			before := h.before(t.Context(), t)
 			run(t, h)
 			if !t.Failed() {
-				h.left(t, before)
+				h.left(t.Context(), t, before)
 			}
 			for n := range 10 { // so that one failure is not a failure of all that follow
 				if err := h.p.Delete(within(t, time.Minute), scaling.Ref{ID: id(n)}); err != nil {

@@ -85,9 +85,9 @@ func (h *hostTest) provider(t *testing.T, owner string, template libvirt.Templat
 }
 
 // left compares what exists with an earlier moment.
-func (h *hostTest) left(t *testing.T, before lab.Snapshot) {
+func (h *hostTest) left(ctx context.Context, t *testing.T, before lab.Snapshot) {
 	t.Helper()
-	after, err := h.Snapshot(t.Context())
+	after, err := h.Snapshot(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,9 +96,9 @@ func (h *hostTest) left(t *testing.T, before lab.Snapshot) {
 	}
 }
 
-func (h *hostTest) before(t *testing.T) lab.Snapshot {
+func (h *hostTest) before(ctx context.Context, t *testing.T) lab.Snapshot {
 	t.Helper()
-	s, err := h.Snapshot(t.Context())
+	s, err := h.Snapshot(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func TestThreeVMsAreMadeAtOnceServeStopAndLeaveNothing(t *testing.T) {
 	h := startHost(t, "prv-three")
 	ctx := within(t, 8*time.Minute)
-	before := h.before(t)
+	before := h.before(ctx, t)
 	began := time.Now()
 	errs := make(chan error, 3)
 	for n := 1; n <= 3; n++ {
@@ -202,7 +202,7 @@ func TestThreeVMsAreMadeAtOnceServeStopAndLeaveNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	h.left(t, before)
+	h.left(ctx, t, before)
 }
 
 // hostname asks the demo guest for its name.

@@ -99,7 +99,7 @@ func TestImagesAreImportedAndBuiltAndGuarded(t *testing.T) {
 	})
 
 	t.Run("a build boots once and leaves an image and nothing else", func(t *testing.T) {
-		before := h.before(t)
+		before := h.before(ctx, t)
 		opts := libvirt.DefaultBuildOptions()
 		opts.ImportOptions = libvirt.ImportOptions{File: base.Path, Pool: lab.PoolName, Name: "built.qcow2"}
 		opts.UserData = writeTemp(t, "user-data", []byte("#!/bin/sh\npoweroff -f\n"))
@@ -123,7 +123,7 @@ func TestImagesAreImportedAndBuiltAndGuarded(t *testing.T) {
 	})
 
 	t.Run("a build whose guest does not stop is cleaned up", func(t *testing.T) {
-		before := h.before(t)
+		before := h.before(ctx, t)
 		opts := libvirt.DefaultBuildOptions()
 		opts.ImportOptions = libvirt.ImportOptions{File: base.Path, Pool: lab.PoolName, Name: "never.qcow2"}
 		opts.UserData = writeTemp(t, "user-data", []byte("#!/bin/sh\ntrue\n"))
@@ -133,7 +133,7 @@ func TestImagesAreImportedAndBuiltAndGuarded(t *testing.T) {
 		if _, err := libvirt.Build(short, h.config(), opts, h.log); err == nil {
 			t.Error("the build succeeded")
 		}
-		h.left(t, before)
+		h.left(ctx, t, before)
 	})
 }
 
