@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -163,6 +164,44 @@ func TestAReloadInMidDrainIsWaitedFor(t *testing.T) {
 	case <-time.After(time.Second):
 		t.Errorf("the drain ended after %v, with the request still in flight", time.Since(start))
 	}
+}
+
+func TestARequestThatAnOldWorkerMayStillGiveAwayCountsAsASession(t *testing.T) {
+	r := newRig(t, rigOptions{fragment: true, noStatic: true})
+	p := r.pool()
+	a, b := newGuest(t), newGuest(t)
+	settle(t, p, wish(member("a", a, ready), member("b", b, ready)), "both in service", func(s scaling.PoolStatus) bool {
+		return is("a", ready)(s) && is("b", ready)(s)
+	})
+	// The client has sent half of its request when HAProxy is reloaded. The old
+	// worker chooses a server when the rest comes, and there nothing is drained.
+	conn, err := net.Dial("tcp", r.front)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHo"); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 5*time.Second, "HAProxy to have the connection", func() error {
+		if !strings.Contains(r.ask("show stat front 1 -1"), "front,FRONTEND,,,1,") {
+			return errors.New("not there")
+		}
+		return nil
+	})
+	r.reload()
+	want := wish(member("a", a, draining), member("b", b, ready))
+	settle(t, p, want, "a draining", is("a", draining))
+	if m, _ := observe(t, p).Member("a"); m.Sessions == 0 {
+		t.Error("a request that may still come to the member is not counted")
+	}
+	if _, err := io.WriteString(conn, "st: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Error(err)
+	}
+	settle(t, p, want, "a drained", quiet("a"))
 }
 
 func TestWithoutAMasterSocketSessionsAreUnknownAfterAReload(t *testing.T) {

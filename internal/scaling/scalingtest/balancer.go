@@ -206,11 +206,14 @@ func balancerDrains(t *testing.T, b *balancerCase) {
 	}, want...)
 }
 
-func balancerCancelsDrain(_ *testing.T, b *balancerCase) {
+func balancerCancelsDrain(t *testing.T, b *balancerCase) {
 	first, second := b.server(), b.server()
 	both := []scaling.Member{member("a", first, scaling.MemberReady), member("b", second, scaling.MemberReady)}
 	b.inService(both...)
 	b.apply(member("a", first, scaling.MemberDraining), member("b", second, scaling.MemberReady))
+	if m := b.member("b"); m.State != scaling.MemberReady {
+		t.Errorf("the drain of a left b %s", m.State)
+	}
 	b.inService(both...)
 	b.awaitTraffic(first)
 }
@@ -617,5 +620,7 @@ func (h *held) release() {
 // abandon gives the request up.
 func (h *held) abandon() {
 	h.cancel()
-	<-h.done
+	if err := <-h.done; err != nil {
+		h.b.t.Logf("a request was given up: %v", err)
+	}
 }
