@@ -22,7 +22,7 @@ type reloader struct {
 	mu      sync.Mutex
 	current *config.Runtime
 
-	// live is current for those who must not wait for a reload: scrapes and look-ups.
+	// live is current for scrapes, which must not wait for a reload.
 	live atomic.Pointer[config.Runtime]
 }
 
@@ -93,11 +93,7 @@ func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error
 	if err != nil {
 		return err
 	}
-	err = checkSources(r.current, next)
-	if err == nil {
-		err = apply(next)
-	}
-	if err != nil {
+	if err := apply(next); err != nil {
 		return errors.Join(err, next.Close())
 	}
 	old := r.current

@@ -163,8 +163,8 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		return err
 	}
 	a.engine, err = engine.New(ctx, engine.Options{
-		Store: a.store, Groups: groupConfigs(runtime), Meter: a.reloader.meter(), Confirmers: a.reloader.confirmers(),
-		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe,
+		Store: a.store, Groups: groupConfigs(runtime), Meter: runtime.Meter, Confirmers: runtime.Confirmers,
+		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe, NewStore: a.store.Origin() == store.OriginNew,
 	})
 	if err != nil {
 		return err
@@ -220,6 +220,7 @@ func (a *app) reload(ctx context.Context) error {
 		if err := a.engine.Reload(ctx, groupConfigs(next)); err != nil {
 			return err
 		}
+		a.engine.SetSources(next.Meter, next.Confirmers)
 		return a.web.SetTokens(list)
 	})
 }

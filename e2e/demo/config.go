@@ -75,10 +75,11 @@ defaults
   timeout client 60s
   timeout server 60s
   timeout http-keep-alive 60s
+  timeout check 15s
   option idle-close-on-response
   retries 0
   no option redispatch
-frontend web
+frontend clients
   bind %s
   default_backend web
 `, haproxyAddr)

@@ -47,6 +47,9 @@ type Options struct {
 	IDs        scaling.IDs           // nil: random
 	// Observe makes every group observe, whatever its mode.
 	Observe bool
+	// NewStore says that the store was made just now. A group that then turns out
+	// to own VMs has lost its store, and is paused until a person resumes it.
+	NewStore bool
 	// Tick is how often a group decides without being woken, PoolTick how often a
 	// pool is observed and applied, LookupTick how often the sources are asked,
 	// ListTick how often providers are listed.
@@ -169,7 +172,11 @@ func (e *Engine) startGroup(g *group) {
 	e.start(ctx, g.poolLoop)
 }
 
-// Reload replaces the configuration. Groups that stay keep what they are doing
+// SetSources replaces the meter and the confirmers; see Options. Until the new
+// ones were asked, nothing is removed.
+func (e *Engine) SetSources(m scaling.Meter, cs []scaling.Confirmer) { e.lookups.replace(m, cs) }
+
+// Reload replaces the groups. Groups that stay keep what they are doing
 // and decide by the new values; new ones begin; those that are gone are released:
 // their loops stop, their VMs and members stay as they are.
 func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {

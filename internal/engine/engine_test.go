@@ -122,7 +122,7 @@ func (r *rig) start() {
 	r.eng, err = engine.New(ctx, engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
 		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}},
-		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
+		Observe: r.observe, NewStore: st.Origin() == store.OriginNew, LookupTick: time.Second, ListTick: time.Second,
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -432,6 +432,42 @@ func TestEngine(t *testing.T) {
 		if diff := cmp.Diff([]string{"fill bounds done", "scale_out manual done", "scale_in manual done"}, r.activities()); diff != "" {
 			t.Errorf("activities (-want +got):\n%s", diff)
 		}
+	})
+
+	scenario(t, "a lost store pauses the group and touches neither its VMs nor its pool", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		before := r.world.Leftovers()
+		r.halt()
+		r.db += ".new"
+		r.start()
+		time.Sleep(5 * time.Minute)
+		if got := r.view(); got.State.Pause == nil || len(got.Instances) != 0 || !slices.Contains(got.Statuses, scaling.StatusPaused) {
+			t.Errorf("pause %+v, instances %+v, statuses %v", got.State.Pause, got.Instances, got.Statuses)
+		}
+		st, err := r.world.Pool("web").Observe(context.Background())
+		if err != nil || len(st.Members) != 2 {
+			t.Errorf("pool: %+v, %v", st, err)
+		}
+		if diff := cmp.Diff(before, r.world.Leftovers()); diff != "" {
+			t.Errorf("the world changed:\n%s", diff)
+		}
+	})
+
+	scenario(t, "a reload that replaces the sources forgets what the old ones said", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		time.Sleep(time.Minute)
+		silent := &sources{down: true, world: r.prov}
+		r.src.set(scaling.Low, scaling.EvidenceFiring, 0.01)
+		r.eng.SetSources(silent, []scaling.Confirmer{silent})
+		r.post(scaling.Low, true)
+		r.passes(time.Minute, "web-1 web-2")
+		r.eng.SetSources(r.src, []scaling.Confirmer{r.src})
+		r.post(scaling.Low, true)
+		r.awaitServing("web-1")
 	})
 
 	scenario(t, "a provider that hangs is waited for without harm", nil, func(r *rig) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type group struct {
 	verdicts []scaling.Verdict // newest last
 	noRoom   string
 	storeErr error
+	// checked says that the provider's listing was held against a new store.
+	checked bool
 }
 
 func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
@@ -150,7 +153,7 @@ func (g *group) report(before, after scaling.State) {
 		old := before.Activity(a.ID)
 		if old == nil {
 			g.log.Info("activity begun", "activity", a.ID, "kind", string(a.Kind), "cause", string(a.Cause.Kind),
-				"signal", string(a.Cause.Signal), "source", a.Cause.Source, "evidence", a.Cause.EvidenceAt, "order", a.Cause.Order)
+				"signal", string(a.Cause.Signal), "confirmed_by", a.Cause.Source, "evidence", a.Cause.EvidenceAt, "order", a.Cause.Order)
 		}
 		if a.Status.Ended() && (old == nil || !old.Status.Ended()) {
 			g.log.Info("activity ended", "activity", a.ID, "kind", string(a.Kind), "status", string(a.Status),
@@ -196,14 +199,17 @@ func (g *group) tick(ctx context.Context) bool {
 		},
 	}
 	g.mu.Unlock()
-	if inv := g.eng.inventory(gc.Group.Provider); inv != nil {
-		in.Known.Listing = inv.seenOnce()
-	}
+	inv := g.eng.inventory(gc.Group.Provider)
+	in.Known.Listing = inv != nil && inv.seenOnce()
+	lost := g.lostStore(inv, in.Known.Listing)
 	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
 	defer cancel()
 	err := g.change(cctx, func(s *scaling.State) error {
 		was := s.Clone()
 		s.Housekeep(now)
+		if lost != "" {
+			s.Pause = &scaling.Pause{Out: true, In: true, By: "scalehook", Reason: lost, At: now}
+		}
 		moved := s.Advance(gc.Group, now)
 		in.State = s
 		v = scaling.Decide(in)
@@ -226,6 +232,27 @@ func (g *group) tick(ctx context.Context) bool {
 		poke(g.poolWake)
 	}
 	return acted || v.Order != ""
+}
+
+// lostStore says, once, that VMs carry our mark for this group although the store
+// was made just now: nothing may be launched or removed on such knowledge.
+func (g *group) lostStore(inv *inventory, listed bool) string {
+	if !g.eng.opts.NewStore || !listed {
+		return ""
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.checked {
+		return ""
+	}
+	g.checked = true
+	names := inv.of(g.name)
+	if len(names) == 0 {
+		return ""
+	}
+	why := fmt.Sprintf("the store is new, but %d VMs are marked as this group's: %s", len(names), strings.Join(names, ", "))
+	g.log.Error("group paused: restore the store from a backup, or resume the group", "reason", why)
+	return why
 }
 
 // sameShape reports whether housekeeping dropped nothing.

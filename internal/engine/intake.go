@@ -68,7 +68,8 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 const receiverAlertmanager = "alertmanager"
 
 func (e *Engine) known(ctx context.Context, n scaling.Notification) bool {
-	for _, c := range e.opts.Confirmers {
+	_, confirmers := e.lookups.asked()
+	for _, c := range confirmers {
 		if c.Source() == receiverAlertmanager {
 			return e.lookups.knows(ctx, c, n)
 		}

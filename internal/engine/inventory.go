@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,20 @@ func (inv *inventory) vm(id string) (scaling.VM, bool) {
 	defer inv.mu.Unlock()
 	vm, ok := inv.vms[id]
 	return vm, ok
+}
+
+// of lists the names of the VMs of a group by the last complete listing.
+func (inv *inventory) of(group string) []string {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	var out []string
+	for _, vm := range inv.vms {
+		if vm.Group == group {
+			out = append(out, vm.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (inv *inventory) status() (time.Time, error) {

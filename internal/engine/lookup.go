@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,10 @@ type lookups struct {
 	eng  *Engine
 	wake chan struct{}
 
-	mu       sync.Mutex
+	mu         sync.Mutex
+	source     scaling.Meter
+	confirmers []scaling.Confirmer
+
 	readings map[string]scaling.Reading
 	meterErr error
 	meterAt  time.Time
@@ -30,7 +34,26 @@ type answer struct {
 }
 
 func newLookups(e *Engine) *lookups {
-	return &lookups{eng: e, wake: make(chan struct{}, 1), sources: map[string]*answer{}}
+	return &lookups{
+		eng: e, wake: make(chan struct{}, 1), sources: map[string]*answer{},
+		source: e.opts.Meter, confirmers: e.opts.Confirmers,
+	}
+}
+
+// replace exchanges the sources. What the old ones said is forgotten, so that
+// nothing is removed before the new ones were asked.
+func (l *lookups) replace(m scaling.Meter, cs []scaling.Confirmer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.source, l.confirmers = m, cs
+	l.sources, l.readings, l.meterErr, l.meterAt = map[string]*answer{}, nil, nil, time.Time{}
+	poke(l.wake)
+}
+
+func (l *lookups) asked() (scaling.Meter, []scaling.Confirmer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.source, l.confirmers
 }
 
 // lookupDeadline bounds one look-up at one source.
@@ -39,10 +62,11 @@ const lookupDeadline = 10 * time.Second
 func (l *lookups) loop(ctx context.Context) {
 	for {
 		var wg sync.WaitGroup
-		if l.eng.opts.Meter != nil {
-			wg.Go(func() { l.meter(ctx) })
+		m, confirmers := l.asked()
+		if m != nil {
+			wg.Go(func() { l.meter(ctx, m) })
 		}
-		for _, c := range l.eng.opts.Confirmers {
+		for _, c := range confirmers {
 			wg.Go(func() { l.ask(ctx, c) })
 		}
 		wg.Wait()
@@ -55,15 +79,18 @@ func (l *lookups) loop(ctx context.Context) {
 	}
 }
 
-func (l *lookups) meter(ctx context.Context) {
+func (l *lookups) meter(ctx context.Context, m scaling.Meter) {
 	cctx, cancel := context.WithTimeout(ctx, lookupDeadline)
 	defer cancel()
-	r, err := l.eng.opts.Meter.Readings(cctx)
+	r, err := m.Readings(cctx)
 	if ctx.Err() != nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.source != m {
+		return // replaced meanwhile
+	}
 	if err != nil {
 		r = nil
 		if l.meterErr == nil {
@@ -86,6 +113,9 @@ func (l *lookups) ask(ctx context.Context, c scaling.Confirmer) *answer {
 	l.eng.metrics.confirmation(c.Source(), a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !slices.Contains(l.confirmers, c) {
+		return a // replaced meanwhile
+	}
 	if old := l.sources[c.Source()]; a.err != nil && (old == nil || old.err == nil) {
 		l.eng.log.Warn("the source cannot be asked; it confirms nothing until it can", "source", c.Source(), "err", a.err)
 	}
@@ -122,10 +152,10 @@ func (l *lookups) of(group string) scaling.Lookup {
 func (l *lookups) complete() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.eng.opts.Meter != nil && l.meterAt.IsZero() {
+	if l.source != nil && l.meterAt.IsZero() {
 		return false
 	}
-	return len(l.sources) == len(l.eng.opts.Confirmers)
+	return len(l.sources) == len(l.confirmers)
 }
 
 // knows reports whether a source knows the alert as firing or suppressed; it is
@@ -159,7 +189,7 @@ func (l *lookups) problems() []string {
 	if l.meterErr != nil {
 		out = append(out, "meter: "+l.meterErr.Error())
 	}
-	for name := range maps.Keys(l.sources) {
+	for _, name := range slices.Sorted(maps.Keys(l.sources)) {
 		if err := l.sources[name].err; err != nil {
 			out = append(out, name+": "+err.Error())
 		}

@@ -168,7 +168,12 @@ func (e endpoint) servers(ctx context.Context, backend string) ([]server, error)
 		}
 		return nil, e.unreadable(err)
 	}
-	answer, err := e.stats.query(ctx, "show", "stat", backend, "4", "-1")
+	id := backend
+	if len(servers) > 0 {
+		// By name it could be a frontend's: both may have the same.
+		id = servers[0].backend
+	}
+	answer, err := e.stats.query(ctx, "show", "stat", id, "4", "-1")
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,7 @@ func parseInfo(answer string) (info, error) {
 
 // server is one server of the backend in one worker.
 type server struct {
+	backend string // the id of its backend: a frontend may have the same name
 	name    string
 	addr    netip.AddrPort // invalid where it has none
 	admin   int
@@ -106,8 +107,8 @@ func parseServers(answer string) ([]server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := server{name: row["srv_name"]}
-		if s.name == "" {
+		s := server{backend: row["be_id"], name: row["srv_name"]}
+		if s.name == "" || s.backend == "" {
 			return nil, fmt.Errorf("a server without a name: %q", shorten(line))
 		}
 		if s.admin, err = strconv.Atoi(row["srv_admin_state"]); err != nil {

@@ -85,9 +85,13 @@ defaults
 frontend front
     bind %s
     default_backend web
+# A frontend and a backend may have the same name.
+frontend web
+    bind unix@%s
+    default_backend web
 backend other
     server keep 127.0.0.1:9
-`, r.stats, r.front))
+`, r.stats, r.front, filepath.Join(dir, "web.sock")))
 	if o.fragment {
 		r.template = r.write("web.tmpl", section+"{{range .Servers}}    server {{.Name}} {{.Address}} {{.Options}}\n{{end}}")
 		r.fragment = filepath.Join(dir, "web.cfg")
