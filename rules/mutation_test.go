@@ -46,7 +46,7 @@ func TestTheRuleTestsNoticeEveryMutant(t *testing.T) {
 			{"two exporters of a VM are added up", "a busy group fires high, with replicas of scalehook and of the exporter", "max by (uuid) (\n                (", "sum by (uuid) (\n                ("},
 			{"deriv instead of rate", "a counter reset is never negative, and a VM that vanished is missing", "  rate(libvirt_domain_cpu_time_seconds_total[1m]", "  deriv(libvirt_domain_cpu_time_seconds_total[1m]"},
 			{"no cap", "a VM that uses more than its vCPUs counts as 1", "          , 1)", "          , 2)"},
-			{"not divided by the vCPUs", "exactly the threshold is neither high nor low", "max by (uuid) (last_over_time(libvirt_domain_vcpus[1m]) > 0)", "max by (uuid) (last_over_time(libvirt_domain_vcpus[1m]) > 0) ^ 0"},
+			{"not divided by the vCPUs", "a busy group fires high, with replicas of scalehook and of the exporter", "max by (uuid) (last_over_time(libvirt_domain_vcpus[1m]) > 0)", "max by (uuid) (last_over_time(libvirt_domain_vcpus[1m]) > 0) ^ 0"},
 			{"a counter that stands still reads as idle", "hung and dead guests whose counter stands still cause no low", "rate(libvirt_domain_cpu_time_seconds_total[37s500ms]) > 0\n              and\n", ""},
 			{"a still counter in the bridged reading", "hung and dead guests whose counter stands still cause no low", ") > 0\n              )\n", ")\n              )\n"},
 			{"a series that ended still reads", "paused and shut off guests are missing at once and cause no low", "\n              and\n            libvirt_domain_cpu_time_seconds_total\n          )", "\n          )"},
