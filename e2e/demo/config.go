@@ -160,7 +160,7 @@ groups:
     cooldown: 3s
     warm_up: 3s
     lease_ttl: 1m
-    launch_deadline: 90s
+    launch_deadline: 3m
     drain_deadline: %[15]s
     shutdown_deadline: 20s
     victim: %[16]s

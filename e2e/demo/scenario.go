@@ -22,8 +22,8 @@ type scenario struct {
 // Time limits of a phase. They are wide, since the machine may be busy; the
 // report has the real times.
 const (
-	launchLimit = 2 * time.Minute
-	removeLimit = 2 * time.Minute
+	launchLimit = 4 * time.Minute
+	removeLimit = 3 * time.Minute
 )
 
 func scenarios() []scenario {
