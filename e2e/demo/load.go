@@ -59,6 +59,13 @@ func (l *load) status() string {
 	return fmt.Sprintf("%d requests, %d lost, %d in flight", t.Sent, t.Lost, t.InFlight)
 }
 
+func (l *load) lost() int64 {
+	if l == nil {
+		return 0
+	}
+	return l.gen.Totals().Lost
+}
+
 // bookLimit bounds the wait for the guests' last reports.
 const bookLimit = 15 * time.Second
 

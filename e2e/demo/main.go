@@ -123,7 +123,7 @@ func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, 
 	res := rep.begin(s)
 	w, err := startWorld(ctx, o, bin, log, scr, s)
 	if w != nil {
-		defer func() {
+		defer func() { //nolint:contextcheck // tidies up after an interrupt too, with time limits of its own
 			if cerr := w.close(); cerr != nil {
 				res.fail("the lab left something behind: %v", cerr)
 			}
@@ -137,7 +137,9 @@ func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, 
 	err = s.run(ctx, w, res)
 	if err != nil {
 		res.fail("%v", err)
-		w.dumpLogs(os.Stdout)
+		if w.fault == faultNone {
+			w.dumpLogs(os.Stdout)
+		}
 	}
 	w.judge(ctx, res)
 	if ctx.Err() != nil {

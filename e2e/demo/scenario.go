@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -122,7 +123,7 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 		return err
 	}
 	if !isPrimary(g, "vm-test-clone") {
-		return fmt.Errorf("vm-test-clone should be primary")
+		return errors.New("vm-test-clone should be primary")
 	}
 	if _, err := operator[any](ctx, w, http.MethodPost, "/groups/"+w.group.name+"/handover", struct{}{}); err != nil {
 		return fmt.Errorf("manual handover: %w", err)
@@ -134,7 +135,7 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 		return err
 	}
 	if !isPrimary(g, "vm-test-clone-2") {
-		return fmt.Errorf("vm-test-clone-2 should be primary")
+		return errors.New("vm-test-clone-2 should be primary")
 	}
 	return nil
 }

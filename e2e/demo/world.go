@@ -136,8 +136,7 @@ func (w *world) startPrometheus(ctx context.Context) error {
 	rules := w.lab.Path("scalehook.rules.yml")
 	out, err := w.lab.Command(ctx, filepath.Join(w.bin, "scalehook"), "rules", "--scrape-interval", scrapeInterval).Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, exit.Stderr)
 		}
 		return fmt.Errorf("scalehook rules: %w", err)
@@ -271,6 +270,9 @@ func (w *world) await(ctx context.Context, what string, limit time.Duration, don
 			}
 		}
 		w.scr.waiting(what, time.Since(begun), last, w.load.status())
+		if w.fault != faultNone && w.load.lost() > 0 {
+			return last, errors.New("the fault was noticed: " + w.load.status())
+		}
 		select {
 		case <-ctx.Done():
 			w.scr.failed(what, time.Since(begun))

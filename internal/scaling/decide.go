@@ -54,8 +54,8 @@ func (gs *gates) add(name string, passed bool, format string, args ...any) {
 	*gs = append(*gs, gate{name, passed, fmt.Sprintf(format, args...)})
 }
 
-func (gs gates) failed() (gate, bool) {
-	for _, g := range gs {
+func (gs *gates) failed() (gate, bool) {
+	for _, g := range *gs {
 		if !g.passed {
 			return g, true
 		}
@@ -421,7 +421,7 @@ func (d *decision) scaleIn() (Verdict, bool) {
 	victim, why := d.victim("")
 	gs.add("victim", victim != nil, "%s", why)
 	if victim != nil {
-		d.projectionGate(&gs, victim.ID)
+		d.projectionGate(&gs)
 	}
 	if !d.note(ActionScaleIn, gs) {
 		return Verdict{}, false
@@ -470,7 +470,7 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 	}
 	var why []string
 	refuted := false
-	for _, src := range d.g.Confirm {
+	for k, src := range d.g.Confirm {
 		e, asked := d.evidence(src, sig)
 		switch {
 		case !asked:
@@ -488,11 +488,11 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 		case e.State == EvidenceFiring && !e.At.After(after):
 			why = append(why, fmt.Sprintf("evidence of %s is of %s and must be past %s (end of the last action and settle %s)",
 				src, clock(e.At), clock(after), d.settle()))
-		case e.State == EvidenceFiring:
-			// The first source in the configuration's order is the one consumed.
-			if best.Source == "" {
-				best = e
-			}
+		case e.State == EvidenceFiring && (k == 0 || sig == High) && best.Source == "":
+			// The first source is the one whose evidence time counts. For a removal no
+			// other may stand in for it: what Alertmanager holds is younger than the
+			// samples that it was made from.
+			best = e
 		}
 	}
 	if best.Source == "" && sig == High && lease.Fingerprint != "" && !refuted {
@@ -623,9 +623,10 @@ func (d *decision) backoffGate(gs *gates) {
 	gs.add("backoff", true, "%d launches failed in a row", d.s.Failures)
 }
 
-// projectionGate asks what the rest would carry without the victim. A missing or
-// stale reading counts as 1.
-func (d *decision) projectionGate(gs *gates, victim string) {
+// projectionGate asks what the rest would carry if one left: its work goes to
+// them, so which one leaves makes no difference. A missing or stale reading
+// counts as 1.
+func (d *decision) projectionGate(gs *gates) {
 	sum, n, missing := 0.0, 0, 0
 	fresh := d.g.Windows.Rate + 2*d.g.Windows.Scrape
 	for _, i := range d.s.Instances {

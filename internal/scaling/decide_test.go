@@ -163,12 +163,13 @@ func TestDecide(t *testing.T) {
 		"all protected means no victim": {low(2).with(func(_ *scaling.Input, s *scaling.State) {
 			s.Instances[0].Protected, s.Instances[1].Protected = true, true
 		}), wanted{action: scaling.ActionNone, failed: "scale_in/victim"}},
-		"a low by notification alone removes nothing":            {serving(2).lease(scaling.Low, 100).with(func(in *scaling.Input, _ *scaling.State) { in.Lookup.Asked = nil }), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
-		"a low that Prometheus does not confirm removes nothing": {serving(2).lease(scaling.Low, 100).says("alertmanager", scaling.Low, scaling.EvidenceFiring, 180), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
-		"a low removes nothing while a source is unreachable":    {serving(2).lease(scaling.Low, 100).says("prometheus", scaling.Low, scaling.EvidenceFiring, 180).says("alertmanager", scaling.Low, scaling.EvidenceUnreachable, 0), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
-		"a low removes nothing without any source to confirm it": {serving(2).lease(scaling.Low, 100).with(func(in *scaling.Input, _ *scaling.State) { in.Group.Confirm = nil }), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
-		"low evidence inside the settle time removes nothing":    {serving(2).confirmed(scaling.Low, settle), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
-		"low evidence that was used removes nothing more":        {low(3).with(func(_ *scaling.Input, s *scaling.State) { s.Consumed[scaling.Low] = at(180) }), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"a low by notification alone removes nothing":                    {serving(2).lease(scaling.Low, 100).with(func(in *scaling.Input, _ *scaling.State) { in.Lookup.Asked = nil }), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"a low that Prometheus does not confirm removes nothing":         {serving(2).lease(scaling.Low, 100).says("alertmanager", scaling.Low, scaling.EvidenceFiring, 180), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"a low removes nothing while a source is unreachable":            {serving(2).lease(scaling.Low, 100).says("prometheus", scaling.Low, scaling.EvidenceFiring, 180).says("alertmanager", scaling.Low, scaling.EvidenceUnreachable, 0), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"a low removes nothing without any source to confirm it":         {serving(2).lease(scaling.Low, 100).with(func(in *scaling.Input, _ *scaling.State) { in.Group.Confirm = nil }), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"a fresh word of Alertmanager does not stand in for old samples": {serving(2).lease(scaling.Low, 100).says("prometheus", scaling.Low, scaling.EvidenceFiring, settle).says("alertmanager", scaling.Low, scaling.EvidenceFiring, 180), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"low evidence inside the settle time removes nothing":            {serving(2).confirmed(scaling.Low, settle), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
+		"low evidence that was used removes nothing more":                {low(3).with(func(_ *scaling.Input, s *scaling.State) { s.Consumed[scaling.Low] = at(180) }), wanted{action: scaling.ActionNone, failed: "scale_in/confirmation"}},
 		"a standing high contradicts low": {low(2).with(func(in *scaling.Input, s *scaling.State) {
 			s.Leases = append(s.Leases, scaling.Lease{Signal: scaling.High, Fingerprint: "x", LastSeen: at(10), Expires: at(300)})
 			in.Lookup.Asked = map[string]time.Time{"prometheus": at(199), "alertmanager": at(199)}

@@ -75,8 +75,7 @@ func Errorf(c Class, format string, args ...any) error {
 // unclassified error, an expired or a cancelled context is Unknown. ClassOf(nil)
 // is Unknown and must not be asked.
 func ClassOf(err error) Class {
-	var c *classified
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[*classified](err); ok {
 		return c.class
 	}
 	return Unknown

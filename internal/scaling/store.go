@@ -3,6 +3,7 @@ package scaling
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -181,9 +182,7 @@ func (s *State) Clone() State {
 		c.Pause = &p
 	}
 	c.Consumed = make(map[Signal]time.Time, len(s.Consumed))
-	for k, v := range s.Consumed {
-		c.Consumed[k] = v
-	}
+	maps.Copy(c.Consumed, s.Consumed)
 	c.Creations = slices.Clone(s.Creations)
 	c.Removals = slices.Clone(s.Removals)
 	c.Answers = slices.Clone(s.Answers)
