@@ -28,7 +28,8 @@ case "$S" in ds=nocloud*) for kv in $(echo "${S#ds=nocloud}" | tr ';' ' '); do
   esac; done;; esac
 # Drives other than virtio take long to look for, so only when nothing said who this is.
 if [ -z "$H" ]; then load seed; load cdrom; sleep 0.5; seed /dev/sr0 /dev/sr1 /dev/sd[a-d]; fi
-N=; for i in 1 2 3 4 5 6 7 8 9 10; do N=$(ls /sys/class/net | grep -v '^lo$' | head -1); [ -n "$N" ] && break; usleep 100000; done
+card() { for d in /sys/class/net/*; do [ "${d##*/}" = lo ] || { [ -e "$d" ] && N=${d##*/} && return 0; }; done; return 1; }
+N=; tries=0; until card || [ $tries -ge 10 ]; do usleep 100000; tries=$((tries+1)); done
 [ -n "$H" ] || H=vm-$(tr -d : < "/sys/class/net/$N/address" | tail -c 7)
 hostname "$H"; echo "$H" > /etc/hostname; echo "${IID:-none}" > /run/instance-id
 

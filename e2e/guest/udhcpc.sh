@@ -1,5 +1,6 @@
 #!/bin/sh
 # The DHCP server is the lab's bridge, where the collector of the reports listens.
+: "${interface:=}" "${ip:=}" # from udhcpc
 case "$1" in
 deconfig) ip addr flush dev "$interface"; ip link set "$interface" up;;
 bound|renew)

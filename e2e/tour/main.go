@@ -153,7 +153,7 @@ func (t *tour) program(ctx context.Context, base, path string, args ...string) e
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, args...) //nolint:noctx // ended in order by stopAll, not by the context
+	cmd := exec.Command(path, args...) // ended in order by stopAll, not by the context
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -288,19 +288,17 @@ func (t *tour) byHand(ctx context.Context) error {
 	if err := t.phase(ctx, "the group is filled up to min 1, with no alert", "web-1"); err != nil {
 		return err
 	}
-	if _, err := t.client.SetDesired(ctx, "web", "", api.OrderRequest{Count: number(3)}); err != nil {
+	if _, err := t.client.SetDesired(ctx, "web", "", api.OrderRequest{Count: new(3)}); err != nil {
 		return err
 	}
 	if err := t.phase(ctx, "order: three instances", "web-1", "web-2", "web-3"); err != nil {
 		return err
 	}
-	if _, err := t.client.SetDesired(ctx, "web", "", api.OrderRequest{Count: number(1)}); err != nil {
+	if _, err := t.client.SetDesired(ctx, "web", "", api.OrderRequest{Count: new(1)}); err != nil {
 		return err
 	}
 	return t.phase(ctx, "order: one instance; the others are drained one after the other", "web-1")
 }
-
-func number(n int) *int { return &n }
 
 func (t *tour) table(ctx context.Context) error {
 	all, err := t.client.Activities(ctx, "web", "", 20)

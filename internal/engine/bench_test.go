@@ -2,11 +2,11 @@ package engine_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -60,7 +60,7 @@ func BenchmarkPostToProviderCall(b *testing.B) {
 	for b.Loop() {
 		k++
 		if _, err := e.Notify(ctx, []scaling.Notification{{
-			Group: "web", Signal: scaling.High, Firing: true, Fingerprint: fmt.Sprint(k), StartsAt: time.Now(),
+			Group: "web", Signal: scaling.High, Firing: true, Fingerprint: strconv.Itoa(k), StartsAt: time.Now(),
 		}}); err != nil {
 			b.Fatal(err)
 		}

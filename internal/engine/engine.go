@@ -143,10 +143,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.run = ctx
 	e.start(ctx, e.lookups.loop)
 	for _, inv := range e.providers {
-		e.startInventory(inv)
+		e.startInventory(ctx, inv)
 	}
 	for _, g := range e.groups {
-		e.startGroup(g)
+		e.startGroup(ctx, g)
 	}
 	e.mu.Unlock()
 
@@ -159,14 +159,14 @@ func (e *Engine) start(ctx context.Context, f func(context.Context)) {
 	e.wg.Go(func() { f(ctx) })
 }
 
-func (e *Engine) startInventory(inv *inventory) {
-	ctx, cancel := context.WithCancel(e.run)
+func (e *Engine) startInventory(ctx context.Context, inv *inventory) {
+	ctx, cancel := context.WithCancel(ctx)
 	inv.cancel = cancel
 	e.start(ctx, inv.loop)
 }
 
-func (e *Engine) startGroup(g *group) {
-	ctx, cancel := context.WithCancel(e.run)
+func (e *Engine) startGroup(ctx context.Context, g *group) {
+	ctx, cancel := context.WithCancel(ctx)
 	g.cancel = cancel
 	e.start(ctx, g.loop)
 	e.start(ctx, g.poolLoop)
@@ -201,13 +201,13 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 		}
 		isNew := e.providers[gc.Group.Provider] == nil
 		if inv := e.provider(gc); isNew && e.run != nil {
-			e.startInventory(inv)
+			e.startInventory(e.run, inv) //nolint:contextcheck // lives as long as Run, not as this call
 		}
 	}
 	for _, g := range added {
 		e.groups[g.name] = g
 		if e.run != nil {
-			e.startGroup(g)
+			e.startGroup(e.run, g) //nolint:contextcheck // as above
 		}
 	}
 	for name, g := range e.groups {
