@@ -15,8 +15,10 @@ func TestTheDocumentedReactionIsWhatTheCodeYields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(read(t, "../docs/rules.md"), "\n\n"+table+"\n") {
-		t.Errorf("docs/rules.md should have this table:\n%s", table)
+	for _, file := range []string{"../docs/rules.md", "../README.md"} {
+		if !strings.Contains(read(t, file), "\n\n"+table+"\n") {
+			t.Errorf("%s should have this table:\n%s", strings.TrimPrefix(file, "../"), table)
+		}
 	}
 }
 
