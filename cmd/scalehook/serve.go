@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -95,10 +94,6 @@ func serve(ctx context.Context, o *serveFlags, stderr io.Writer) (err error) {
 	external, err := parseExternalURL(o.externalURL)
 	if err != nil {
 		return err
-	}
-	// The store wants a path that does not depend on where it is opened from.
-	if o.storagePath, err = filepath.Abs(o.storagePath); err != nil {
-		return during("find --storage.path", err)
 	}
 	a := &app{flags: o, log: log, registry: prometheus.NewRegistry()}
 	defer func() { err = errors.Join(err, a.close()) }()

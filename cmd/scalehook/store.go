@@ -14,12 +14,6 @@ func storeFile(dir string) string { return filepath.Join(dir, "scalehook.db") }
 
 // backupStopped copies the store of a server that does not run.
 func backupStopped(ctx context.Context, dir, file string) (err error) {
-	// The store wants paths that do not depend on where it is opened from.
-	for _, path := range []*string{&dir, &file} {
-		if *path, err = filepath.Abs(*path); err != nil {
-			return during("find "+*path, err)
-		}
-	}
 	if _, err := os.Stat(storeFile(dir)); err != nil {
 		return during("look for the store", err) // opening would make a new one
 	}

@@ -15,7 +15,11 @@ import (
 // place of the original: it is known as a backup then, and its groups start
 // paused with their conditions unknown. The file appears complete or not at all.
 func (s *Store) Backup(ctx context.Context, file string) error {
-	if err := s.copyTo(ctx, s.reader, file); err != nil {
+	path, err := filepath.Abs(file) // a relative one is no part of an URI
+	if err == nil {
+		err = s.copyTo(ctx, s.reader, path)
+	}
+	if err != nil {
 		return fmt.Errorf("back up the store to %s: %w", file, explain(err))
 	}
 	return nil

@@ -256,6 +256,17 @@ func TestOriginTellsANewStoreFromAKeptAndARestoredOne(t *testing.T) {
 	}
 }
 
+func TestPathsMayBeRelative(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := open(t, "s.db")
+	if err := errors.Join(set(t.Context(), s, 1), s.Backup(t.Context(), "copy.db"), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s = open(t, "copy.db"); s.Origin() != store.OriginRestored {
+		t.Errorf("origin %s, want restored", s.Origin())
+	}
+}
+
 func TestGoneInstancesAndOldActivitiesAreDropped(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"),
