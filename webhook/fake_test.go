@@ -12,12 +12,13 @@ import (
 
 // engine stands for the real one: it remembers what it was told.
 type engine struct {
-	mu       sync.Mutex
-	notified [][]scaling.Notification
-	orders   map[string][]scaling.Order
-	pauses   []scaling.Pause
-	resumed  []string
-	shielded map[string]bool
+	mu         sync.Mutex
+	notified   [][]scaling.Notification
+	orders     map[string][]scaling.Order
+	pauses     []scaling.Pause
+	resumed    []string
+	shielded   map[string]bool
+	shieldedBy string
 
 	err     error // what everything fails with
 	results map[string]scaling.NotifyResult
@@ -172,20 +173,21 @@ func (e *engine) Pause(_ context.Context, group string, p scaling.Pause) error {
 	return e.check(group)
 }
 
-func (e *engine) Resume(_ context.Context, group string) error {
+func (e *engine) Resume(_ context.Context, group, by string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.resumed = append(e.resumed, group)
+	e.resumed = append(e.resumed, group+" by "+by)
 	return e.check(group)
 }
 
-func (e *engine) Protect(_ context.Context, group, instance string, on bool) error {
+func (e *engine) Protect(_ context.Context, group, instance string, on bool, by string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if instance == "ghost" {
 		return fmt.Errorf("instance %q: %w", instance, scaling.ErrUnknownInstance)
 	}
 	e.shielded[instance] = on
+	e.shieldedBy = by
 	return e.check(group)
 }
 

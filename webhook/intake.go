@@ -34,6 +34,9 @@ func (s *Server) intake(c echo.Context) error {
 			Fingerprint: clip(n.Fingerprint), ScalingGroup: clip(n.Group), Signal: clip(string(n.Signal)), Status: clip(a.Status),
 		}
 		switch {
+		case heartbeat(a):
+			results[i].Result, results[i].Message = string(scaling.NotifyHeartbeat), explainResult(scaling.NotifyHeartbeat)
+			s.log.Debug("the heartbeat arrived", "alertname", clip(n.AlertName), "status", clip(a.Status))
 		case reason != "":
 			results[i].Result, results[i].Message = string(scaling.NotifyNoSignal), reason
 			s.log.Warn("an alert is no scaling signal", "alertname", clip(n.AlertName), "reason", reason)
@@ -92,6 +95,8 @@ func explainResult(r scaling.NotifyResult) string {
 		return "the token does not cover the group"
 	case scaling.NotifyNoSignal:
 		return "no scaling signal"
+	case scaling.NotifyHeartbeat:
+		return "the way from Prometheus is open"
 	case scaling.NotifyPaused:
 		return "kept, but the group is paused"
 	case scaling.NotifyNotConfirmed:

@@ -31,6 +31,17 @@ func firing(group, signal string) alert {
 	}
 }
 
+// labelled is a firing alert with the labels, names and values in turn.
+func labelled(pairs ...string) alert {
+	labels := map[string]string{"alertname": "ScalehookHeartbeat"}
+	for pair := range slices.Chunk(pairs, 2) {
+		labels[pair[0]] = pair[1]
+	}
+	a := firing("", "")
+	a["labels"] = labels
+	return a
+}
+
 func resolved(group, signal string) alert {
 	a := firing(group, signal)
 	a["status"], a["endsAt"] = "resolved", "2026-11-21T12:00:00Z"
@@ -76,6 +87,9 @@ func TestIntakeAnswersEachAlert(t *testing.T) {
 		{"no alerts at all", alertsToken, nil, nil, 0},
 		{"a group that is not configured", alertsToken, []alert{firing("nope", "high")}, []string{"unknown_group"}, 1},
 		{"an alert without a group", alertsToken, []alert{firing("", "high")}, []string{"no_signal"}, 0},
+		{"the heartbeat", alertsToken, []alert{labelled("scalehook_heartbeat", "true")}, []string{"heartbeat"}, 0},
+		{"a heartbeat that is none", alertsToken, []alert{labelled("scalehook_heartbeat", "false")}, []string{"no_signal"}, 0},
+		{"a signal is no heartbeat", alertsToken, []alert{labelled("scalehook_heartbeat", "true", "scaling_group", "web", "scalehook_signal", "high")}, []string{"accepted"}, 1},
 		{"an alert without a signal", alertsToken, []alert{firing("web", "")}, []string{"no_signal"}, 0},
 		{"a signal that is none", alertsToken, []alert{firing("web", "sideways")}, []string{"no_signal"}, 0},
 		{"an alert without labels", alertsToken, []alert{{"status": "firing"}}, []string{"no_signal"}, 0},

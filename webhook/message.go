@@ -22,6 +22,10 @@ const (
 	labelSignal = "scalehook_signal"
 )
 
+// labelHeartbeat marks the alert that always fires and proves the way from
+// Prometheus; it belongs to no group.
+const labelHeartbeat = "scalehook_heartbeat"
+
 const (
 	versionAlertmanager = "4" // Alertmanager's payload since 0.4
 	versionGrafana      = "1" // the webhook of Grafana-managed alerting
@@ -141,6 +145,11 @@ func (m *message) notification(a template.Alert) (n scaling.Notification, reason
 		return n, fmt.Sprintf("status %q: must be firing or resolved", clip(a.Status))
 	}
 	return n, ""
+}
+
+// heartbeat reports whether an alert is no signal because it is the heartbeat.
+func heartbeat(a template.Alert) bool {
+	return a.Labels[labelHeartbeat] == "true" && a.Labels[labelGroup] == "" && a.Labels[labelSignal] == ""
 }
 
 // fingerprint computes what Alertmanager would have sent for the labels.

@@ -109,7 +109,7 @@ func (m *metrics) instrument(next http.Handler) http.Handler {
 func (m *metrics) alert(r api.AlertResult) {
 	group, signal, status := r.ScalingGroup, r.Signal, r.Status
 	if r.Result == string(scaling.NotifyUnknownGroup) || r.Result == string(scaling.NotifyNotAllowed) ||
-		r.Result == string(scaling.NotifyNoSignal) {
+		r.Result == string(scaling.NotifyNoSignal) || r.Result == string(scaling.NotifyHeartbeat) {
 		group = ""
 	}
 	if !scaling.Signal(signal).Valid() {

@@ -157,10 +157,9 @@ func (s *Server) resume(c echo.Context) error {
 		return err
 	}
 	group := c.Param("group")
-	if err := do(c, func(ctx context.Context) error { return s.opts.Operator.Resume(ctx, group) }); err != nil {
+	if err := do(c, func(ctx context.Context) error { return s.opts.Operator.Resume(ctx, group, by(c)) }); err != nil {
 		return err
 	}
-	s.log.Info("a group was resumed", "scaling_group", group, "by", by(c))
 	return ok(c, http.StatusOK, api.Done{Message: fmt.Sprintf("group %s is resumed", group)})
 }
 
@@ -175,12 +174,11 @@ func (s *Server) protect(c echo.Context) error {
 	}
 	group, instance := c.Param("group"), c.Param("instance")
 	err := do(c, func(ctx context.Context) error {
-		return s.opts.Operator.Protect(ctx, group, instance, *req.Protected)
+		return s.opts.Operator.Protect(ctx, group, instance, *req.Protected, by(c))
 	})
 	if err != nil {
 		return err
 	}
-	s.log.Info("an instance's protection was set", "scaling_group", group, "instance", instance, "protected", *req.Protected, "by", by(c))
 	word := "protected"
 	if !*req.Protected {
 		word = "not protected"

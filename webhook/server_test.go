@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -328,8 +329,8 @@ func TestPauseResumeProtect(t *testing.T) {
 	if diff := cmp.Diff(want, e.pauses); diff != "" {
 		t.Errorf("pauses (-want +got):\n%s", diff)
 	}
-	if len(e.resumed) != 1 || !e.shielded["web-1"] {
-		t.Errorf("resumed %v, protected %v", e.resumed, e.shielded)
+	if !slices.Equal(e.resumed, []string{"web by ops@::1"}) || !e.shielded["web-1"] || e.shieldedBy != "ops@::1" {
+		t.Errorf("resumed %v, protected %v by %s", e.resumed, e.shielded, e.shieldedBy)
 	}
 }
 

@@ -519,7 +519,7 @@ func TestEngine(t *testing.T) {
 		r.passes(time.Minute, "web-1")
 		r.order(scaling.OrderScaleOut, 1)
 		r.awaitServing("web-1 web-2")
-		if err := r.eng.Resume(context.Background(), "web"); err != nil {
+		if err := r.eng.Resume(context.Background(), "web", "ops"); err != nil {
 			t.Fatal(err)
 		}
 		r.awaitServing("web-1 web-2 web-3")

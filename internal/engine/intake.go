@@ -146,7 +146,7 @@ func (e *Engine) Pause(ctx context.Context, group string, p scaling.Pause) error
 }
 
 // Resume implements scaling.Operator.
-func (e *Engine) Resume(ctx context.Context, group string) error {
+func (e *Engine) Resume(ctx context.Context, group, by string) error {
 	g, err := e.group(group)
 	if err != nil {
 		return err
@@ -158,13 +158,13 @@ func (e *Engine) Resume(ctx context.Context, group string) error {
 	if err != nil {
 		return fmt.Errorf("resume group %q: %w", group, err)
 	}
-	g.log.Info("group resumed")
+	g.log.Info("group resumed", "by", by)
 	poke(g.wake)
 	return nil
 }
 
 // Protect implements scaling.Operator.
-func (e *Engine) Protect(ctx context.Context, group, instance string, on bool) error {
+func (e *Engine) Protect(ctx context.Context, group, instance string, on bool, by string) error {
 	g, err := e.group(group)
 	if err != nil {
 		return err
@@ -180,6 +180,6 @@ func (e *Engine) Protect(ctx context.Context, group, instance string, on bool) e
 	if err != nil {
 		return fmt.Errorf("protect %q of group %q: %w", instance, group, err)
 	}
-	g.log.Info("protection changed", "instance", instance, "protected", on)
+	g.log.Info("protection changed", "instance", instance, "protected", on, "by", by)
 	return nil
 }

@@ -19,6 +19,7 @@ const (
 	NotifyUnknownGroup NotifyResult = "unknown_group" // no such group in the configuration
 	NotifyNotAllowed   NotifyResult = "not_allowed"   // the sender's token does not cover the group
 	NotifyNoSignal     NotifyResult = "no_signal"     // no or an unknown scalehook_signal or scaling_group label
+	NotifyHeartbeat    NotifyResult = "heartbeat"     // no signal: the alert that proves the way from Prometheus
 	NotifyPaused       NotifyResult = "paused"        // kept, but the group is paused
 	NotifyNotConfirmed NotifyResult = "not_confirmed" // Alertmanager does not know this alert; not kept
 )
@@ -27,7 +28,7 @@ const (
 func NotifyResults() []NotifyResult {
 	return []NotifyResult{
 		NotifyAccepted, NotifyRenewed, NotifyResolved, NotifyDuplicate, NotifyUnknownGroup,
-		NotifyNotAllowed, NotifyNoSignal, NotifyPaused, NotifyNotConfirmed,
+		NotifyNotAllowed, NotifyNoSignal, NotifyHeartbeat, NotifyPaused, NotifyNotConfirmed,
 	}
 }
 
@@ -67,10 +68,12 @@ type Operator interface {
 	Order(ctx context.Context, group string, o Order) (OrderResult, error)
 	// Pause keeps automatic steps from beginning; a later one replaces it.
 	Pause(ctx context.Context, group string, p Pause) error
-	// Resume ends a pause and a hold. Not being paused is success.
-	Resume(ctx context.Context, group string) error
-	// Protect sets or takes off an instance's protection against scale-in.
-	Protect(ctx context.Context, group, instance string, on bool) error
+	// Resume ends a pause and a hold; by says who wants it. Not being paused is
+	// success.
+	Resume(ctx context.Context, group, by string) error
+	// Protect sets or takes off an instance's protection against scale-in; by says
+	// who wants it.
+	Protect(ctx context.Context, group, instance string, on bool, by string) error
 }
 
 // InstanceView is an instance as shown to people and metrics.
