@@ -93,7 +93,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, e *apiError) {
 // readBody reads the whole body, at most maxBody.
 func readBody(c echo.Context) ([]byte, error) {
 	r := c.Request()
-	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(innermost(c.Response()), r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -105,6 +105,19 @@ func readBody(c echo.Context) ([]byte, error) {
 		return nil, &apiError{http.StatusBadRequest, api.ErrorBadData, fmt.Sprintf("read the body: %v", err)}
 	}
 	return data, nil
+}
+
+// innermost returns net/http's own writer. Only that one, told of a body that is
+// too large, lets a client that still sends read the answer before the connection
+// is closed.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapper, wraps := w.(interface{ Unwrap() http.ResponseWriter })
+		if !wraps {
+			return w
+		}
+		w = wrapper.Unwrap()
+	}
 }
 
 // readStrict decodes the body of an order. An empty body leaves v as it is; a
