@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"libvirt.org/go/libvirt"
+
+	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 // testURI is libvirt's driver inside this process: its domains, pools and
@@ -24,6 +26,7 @@ const (
 // testHost keeps the driver's state alive for a test and clears it at its end.
 func testHost(t *testing.T) *libvirt.Connect {
 	t.Helper()
+	testenv.Need(t, testenv.Library("libvirt.so.0"))
 	if err := startEventLoop(); err != nil {
 		t.Fatal(err)
 	}
