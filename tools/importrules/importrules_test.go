@@ -26,13 +26,13 @@ var packages = []string{
 	"exporter", "webhook",
 	"internal/scaling", "internal/scaling/scalingtest", "internal/engine", "internal/store",
 	"internal/provider/libvirt", "internal/provider/openstack", "internal/provider/simulated",
-	"internal/balancer/haproxy", "internal/balancer/octavia",
-	"internal/source/prometheus", "internal/source/alertmanager",
+	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
+	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
 	"internal/api", "internal/client", "internal/tui", "internal/config", "internal/testenv",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
-var drivers = packages[6:13]
+var drivers = packages[6:14]
 
 // arrows says which of them each part may import, apart from itself.
 func arrows() map[string][]string {
@@ -51,11 +51,15 @@ func arrows() map[string][]string {
 		"internal/store":  contracts,
 		"internal/client": {"internal/api"},
 		"internal/tui":    {"internal/api", "internal/client"},
-		"internal/config": append(slices.Clone(drivers), contracts...),
+		"internal/config": append(append(slices.Clone(drivers), "internal/source/ask"), contracts...),
 	}
 	for _, driver := range drivers {
 		allowed[driver] = contracts
 	}
+	for _, source := range []string{"internal/source/prometheus", "internal/source/alertmanager"} {
+		allowed[source] = append([]string{"internal/source/ask"}, contracts...)
+	}
+	allowed["internal/source/ask"] = contracts
 	return allowed
 }
 

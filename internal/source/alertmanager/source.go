@@ -16,6 +16,7 @@ import (
 	promconfig "github.com/prometheus/common/config"
 
 	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/internal/source/ask"
 )
 
 // Name is the name of the source in configuration, causes and metrics.
@@ -99,7 +100,7 @@ func (s *Source) Confirm(ctx context.Context) ([]scaling.Evidence, error) {
 	all := make([]scaling.Evidence, 0, len(found))
 	for _, evidence := range found {
 		if silent != nil && evidence.Detail == "" {
-			evidence.Detail = clip("without every peer: " + silent.Error())
+			evidence.Detail = ask.Clip("without every peer: " + silent.Error())
 		}
 		all = append(all, evidence)
 	}
