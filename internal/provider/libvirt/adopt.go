@@ -22,23 +22,11 @@ func (p *Provider) Adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 }
 
 func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
-	if err := checkSpec(spec); err != nil {
-		return scaling.VM{}, err
-	}
-	t, err := p.template(spec.Group)
+	t, s, done, err := p.begin(ctx, spec)
 	if err != nil {
 		return scaling.VM{}, err
 	}
-	unlock, err := p.locks.lock(ctx, spec.ID)
-	if err != nil {
-		return scaling.VM{}, err
-	}
-	defer unlock()
-	s, err := p.m.session(ctx, spec.ID, false)
-	if err != nil {
-		return scaling.VM{}, err
-	}
-	defer s.release()
+	defer done()
 	d, err := machineByName(ctx, s, spec.Name)
 	if err != nil {
 		return scaling.VM{}, err

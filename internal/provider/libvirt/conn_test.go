@@ -111,6 +111,7 @@ func TestConnectionsAreBoundedAndWaitingForOneEnds(t *testing.T) {
 }
 
 func TestHostThatCannotBeReachedIsTemporaryAndNoFailedStart(t *testing.T) {
+	testenv.Need(t, testenv.Library("libvirt.so.0"))
 	cfg := DefaultConfig()
 	cfg.URI = "qemu+unix:///system?socket=" + t.TempDir() + "/none"
 	p, err := New(cfg, testOwner, map[string]Template{"web": testTemplate()}, slog.New(slog.DiscardHandler))

@@ -126,24 +126,32 @@ func (p *Provider) Create(ctx context.Context, spec scaling.LaunchSpec) (scaling
 	return vm, nil
 }
 
-func (p *Provider) create(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
+// begin checks a spec, and takes its group's template, its instance's lock and a
+// session for it. If err is nil, done gives lock and session back.
+func (p *Provider) begin(ctx context.Context, spec scaling.LaunchSpec) (t Template, s *session, done func(), err error) {
 	if err := checkSpec(spec); err != nil {
-		return scaling.VM{}, err
+		return Template{}, nil, nil, err
 	}
-	t, err := p.template(spec.Group)
-	if err != nil {
-		return scaling.VM{}, err
+	if t, err = p.template(spec.Group); err != nil {
+		return Template{}, nil, nil, err
 	}
 	unlock, err := p.locks.lock(ctx, spec.ID)
 	if err != nil {
-		return scaling.VM{}, err
+		return Template{}, nil, nil, err
 	}
-	defer unlock()
-	s, err := p.m.session(ctx, spec.ID, false)
+	if s, err = p.m.session(ctx, spec.ID, false); err != nil {
+		unlock()
+		return Template{}, nil, nil, err
+	}
+	return t, s, func() { s.release(); unlock() }, nil
+}
+
+func (p *Provider) create(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
+	t, s, done, err := p.begin(ctx, spec)
 	if err != nil {
 		return scaling.VM{}, err
 	}
-	defer s.release()
+	defer done()
 
 	d, err := machineByUUID(ctx, s, spec.ID)
 	switch {
