@@ -117,7 +117,7 @@ type builder struct {
 func (b *builder) build(ctx context.Context) (Image, error) {
 	var missing []string
 	for _, p := range Programs() {
-		if _, err := findProgram(p); err != nil {
+		if _, err := FindProgram(p); err != nil {
 			missing = append(missing, p)
 		}
 	}
@@ -165,7 +165,7 @@ func (b *builder) build(ctx context.Context) (Image, error) {
 // never taken for a new one.
 func imageKey(k kernel) (string, error) {
 	h := sha256.New()
-	busybox, err := findProgram("busybox")
+	busybox, err := FindProgram("busybox")
 	if err != nil {
 		return "", err
 	}
@@ -202,9 +202,9 @@ func (b *builder) compileGuestd(ctx context.Context) (string, error) {
 	return out, nil
 }
 
-// findProgram looks in the folders of a superuser too, which are often
-// missing from an ordinary user's PATH.
-func findProgram(name string) (string, error) {
+// FindProgram returns the path of a program. It looks in the folders of a
+// superuser too, which are often missing from an ordinary user's PATH.
+func FindProgram(name string) (string, error) {
 	if p, err := exec.LookPath(name); err == nil {
 		return p, nil
 	}
@@ -218,7 +218,7 @@ func findProgram(name string) (string, error) {
 
 // run runs a program in dir and returns its standard output.
 func run(ctx context.Context, dir, name string, args ...string) (string, error) {
-	path, err := findProgram(name)
+	path, err := FindProgram(name)
 	if err != nil {
 		return "", err
 	}

@@ -91,7 +91,7 @@ func (b *builder) initramfs(ctx context.Context, k kernel, guestd string) (strin
 }
 
 func addPrograms(ctx context.Context, c *cpio, guestd string) error {
-	busybox, err := findProgram("busybox")
+	busybox, err := FindProgram("busybox")
 	if err != nil {
 		return err
 	}

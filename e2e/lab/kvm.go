@@ -69,7 +69,7 @@ func (l *Lab) chooseDomainType(ctx context.Context) string {
 
 // bootsUnder boots the guest under an accelerator until it says READY.
 func bootsUnder(ctx context.Context, accelerator, image string) error {
-	qemu, err := findProgram("qemu-system-x86_64")
+	qemu, err := guest.FindProgram("qemu-system-x86_64")
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -126,7 +125,7 @@ func Programs() []string {
 func Missing() []string {
 	var out []string
 	for _, p := range Programs() {
-		if _, err := findProgram(p); err != nil {
+		if _, err := guest.FindProgram(p); err != nil {
 			out = append(out, p)
 		}
 	}
@@ -308,17 +307,4 @@ func (l *Lab) Listen(ctx context.Context, network, addr string) (net.Listener, e
 		return nil, err
 	}
 	return ln, nil
-}
-
-// findProgram looks in the folders of a superuser too.
-func findProgram(name string) (string, error) {
-	if p, err := exec.LookPath(name); err == nil {
-		return p, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("program %s: %w", name, exec.ErrNotFound)
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"libvirt.org/go/libvirt"
+
+	"github.com/scalehook/scalehook/e2e/guest"
 )
 
 const libvirtdConf = `unix_sock_group = "root"
@@ -73,7 +75,7 @@ func (l *Lab) makeDir() error {
 // StartLibvirtd starts libvirtd, as Start does and as a test does again after
 // StopLibvirtd. It returns when it answers. VMs that run are found again.
 func (l *Lab) StartLibvirtd(ctx context.Context) error {
-	path, err := findProgram("libvirtd")
+	path, err := guest.FindProgram("libvirtd")
 	if err != nil {
 		return err
 	}

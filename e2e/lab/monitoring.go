@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+
+	"github.com/scalehook/scalehook/e2e/guest"
 )
 
 // PrometheusOptions describe a Prometheus of the lab.
@@ -58,7 +60,7 @@ func (l *Lab) StartAlertmanager(ctx context.Context, opts AlertmanagerOptions) (
 	}
 	// Debian's name first; upstream's is also another program's.
 	program := "prometheus-alertmanager"
-	if _, err := findProgram(program); err != nil {
+	if _, err := guest.FindProgram(program); err != nil {
 		program = "alertmanager"
 	}
 	return l.StartProcess(ctx, ProcessSpec{

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scalehook/scalehook/e2e/guest"
 )
 
 // initScript is process 1 of the lab. It gives libvirt private copies of every
@@ -49,7 +51,7 @@ type namespace struct {
 }
 
 func startNamespace(ctx context.Context, l *Lab) (*namespace, error) {
-	sh, err := findProgram("sh")
+	sh, err := guest.FindProgram("sh")
 	if err != nil {
 		return nil, err
 	}

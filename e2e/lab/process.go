@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/scalehook/scalehook/e2e/guest"
 )
 
 // markVariable is in the environment of everything that a lab starts.
@@ -35,7 +37,7 @@ func (l *Lab) environ(extra ...string) []string {
 // own and is killed when this program dies or the lab is closed. A program that
 // is not found makes Start fail.
 func (l *Lab) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	if p, err := findProgram(name); err == nil {
+	if p, err := guest.FindProgram(name); err == nil {
 		name = p
 	}
 	pid := 0
