@@ -159,7 +159,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 	}
 	a.engine, err = engine.New(ctx, engine.Options{
 		Store: a.store, Groups: groupConfigs(runtime), Meter: runtime.Meter, Confirmers: runtime.Confirmers,
-		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe, NewStore: a.store.Origin() == store.OriginNew,
+		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe,
 	})
 	if err != nil {
 		return err
@@ -212,11 +212,14 @@ func (a *app) reload(ctx context.Context) error {
 		if err := webhook.CheckWebConfig(a.flags.webConfigFile, len(list) > 0); err != nil {
 			return err
 		}
-		if err := a.engine.Reload(ctx, groupConfigs(next)); err != nil {
+		if err := a.web.SetTokens(list); err != nil {
 			return err
 		}
+		if err := a.engine.Reload(ctx, groupConfigs(next)); err != nil {
+			return errors.Join(err, a.web.SetTokens(tokens(a.reloader.current.Tokens)))
+		}
 		a.engine.SetSources(next.Meter, next.Confirmers)
-		return a.web.SetTokens(list)
+		return nil
 	})
 }
 

@@ -47,9 +47,6 @@ type Options struct {
 	IDs        scaling.IDs           // nil: random
 	// Observe makes every group observe, whatever its mode.
 	Observe bool
-	// NewStore says that the store was made just now. A group that then turns out
-	// to own VMs has lost its store, and is paused until a person resumes it.
-	NewStore bool
 	// Tick is how often a group decides without being woken, PoolTick how often a
 	// pool is observed and applied, LookupTick how often the sources are asked,
 	// ListTick how often providers are listed.

@@ -122,7 +122,7 @@ func (r *rig) start() {
 	r.eng, err = engine.New(ctx, engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
 		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}},
-		Observe: r.observe, NewStore: st.Origin() == store.OriginNew, LookupTick: time.Second, ListTick: time.Second,
+		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
 	})
 	if err != nil {
 		r.t.Fatal(err)

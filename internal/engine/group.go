@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -34,8 +36,15 @@ type group struct {
 	verdicts []scaling.Verdict // newest last
 	noRoom   string
 	storeErr error
-	// checked says that the provider's listing was held against a new store.
+	// checked says that the provider's listing was held against the store.
 	checked bool
+	// published is the number of the change that state is of.
+	published int64
+	seq       atomic.Int64
+	// missing counts, per instance in service, the complete listings in a row that
+	// did not have it; counted is the newest of them.
+	missing map[string]int
+	counted time.Time
 }
 
 func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
@@ -49,7 +58,7 @@ func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
 	return &group{
 		name: gc.Group.Name, eng: e, log: e.log.With("group", gc.Group.Name), cfg: gc, state: st,
 		wake: make(chan struct{}, 1), poolWake: make(chan struct{}, 1), changed: make(chan struct{}),
-		workers: map[string]bool{},
+		workers: map[string]bool{}, missing: map[string]int{},
 	}, nil
 }
 
@@ -96,16 +105,20 @@ func (g *group) view() scaling.State {
 // instances and activities is logged and counted here, once for all of them.
 func (g *group) change(ctx context.Context, fn func(*scaling.State) error) error {
 	var before, after scaling.State
+	var number int64
+	refused := false
 	err := g.eng.opts.Store.Change(ctx, g.name, func(s *scaling.State) error {
 		before = s.Clone()
 		if err := fn(s); err != nil {
+			refused = true
 			return err
 		}
 		after = s.Clone()
+		number = g.seq.Add(1) // changes are serialised here, not after the commit
 		return nil
 	})
 	if err != nil {
-		if !errors.Is(err, errNoChange) && !scaling.Interrupted(err) {
+		if !refused && !scaling.Interrupted(err) {
 			g.mu.Lock()
 			g.storeErr = err
 			g.mu.Unlock()
@@ -121,7 +134,10 @@ func (g *group) change(ctx context.Context, fn func(*scaling.State) error) error
 	}
 	after.Open = open
 	g.mu.Lock()
-	g.state, g.storeErr = after, nil
+	if number > g.published {
+		g.state, g.published = after, number
+	}
+	g.storeErr = nil
 	g.broadcast()
 	g.mu.Unlock()
 	return nil
@@ -187,33 +203,41 @@ func (g *group) loop(ctx context.Context) {
 // asked again at once.
 func (g *group) tick(ctx context.Context) bool {
 	gc := g.config()
+	if why := g.misplaced(); why != "" {
+		g.keep(scaling.Verdict{Group: g.name, At: g.eng.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusDegraded}, Reason: why})
+		return false
+	}
 	var v scaling.Verdict
 	now := g.eng.now()
-	g.mu.Lock()
-	in := scaling.Input{
-		Group: gc.Group, Observe: g.eng.opts.Observe, NoCapacity: g.noRoom, Now: now,
-		Lookup: g.eng.lookups.of(g.name),
-		Known: scaling.Known{
-			Pool:    !g.pool.seen.IsZero(),
-			Signals: g.eng.lookups.complete(),
-		},
-	}
-	g.mu.Unlock()
 	inv := g.eng.inventory(gc.Group.Provider)
-	in.Known.Listing = inv != nil && inv.seenOnce()
+	in := g.input(gc, inv, now)
 	lost := g.lostStore(inv, in.Known.Listing)
+	gone, cleared := g.compare(inv)
 	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
 	defer cancel()
 	err := g.change(cctx, func(s *scaling.State) error {
 		was := s.Clone()
 		s.Housekeep(now)
+		moved := false
 		if lost != "" {
 			s.Pause = &scaling.Pause{Out: true, In: true, By: "scalehook", Reason: lost, At: now}
+			moved = true
 		}
-		moved := s.Advance(gc.Group, now)
+		for _, id := range gone {
+			s.Lost(id, "the VM is gone", now, g.eng.opts.IDs)
+			moved = true
+		}
+		for _, id := range cleared {
+			s.Cleared(id, now)
+			moved = true
+		}
+		moved = s.Advance(gc.Group, now) || moved
 		in.State = s
 		v = scaling.Decide(in)
 		s.Begin(v, gc.Group, now, g.eng.opts.IDs)
+		if v.Action != scaling.ActionNone && !v.Would {
+			s.Provider, s.Balancer = gc.Group.Provider, gc.Group.Balancer
+		}
 		if v.Action == scaling.ActionNone && v.Order == "" && !moved && sameShape(was, *s) {
 			return errNoChange
 		}
@@ -225,6 +249,11 @@ func (g *group) tick(ctx context.Context) bool {
 		}
 		return false
 	}
+	if in.Known.Listing {
+		g.mu.Lock()
+		g.checked = true
+		g.mu.Unlock()
+	}
 	g.keep(v)
 	acted := v.Action != scaling.ActionNone && !v.Would
 	if acted {
@@ -234,25 +263,114 @@ func (g *group) tick(ctx context.Context) bool {
 	return acted || v.Order != ""
 }
 
-// lostStore says, once, that VMs carry our mark for this group although the store
-// was made just now: nothing may be launched or removed on such knowledge.
-func (g *group) lostStore(inv *inventory, listed bool) string {
-	if !g.eng.opts.NewStore || !listed {
-		return ""
+// input gathers what the decision has to know.
+func (g *group) input(gc GroupConfig, inv *inventory, now time.Time) scaling.Input {
+	in := scaling.Input{
+		Group: gc.Group, Observe: g.eng.opts.Observe, Now: now, Lookup: g.eng.lookups.of(g.name),
+		Known: scaling.Known{Listing: inv != nil && inv.seenOnce(), Signals: g.eng.lookups.complete()},
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.checked {
+	in.NoCapacity = g.noRoom
+	in.Known.Pool = !g.pool.seen.IsZero() && g.pool.err == nil
+	in.Unhealthy = map[string]string{}
+	for _, i := range g.state.Instances {
+		if i.State != scaling.StateInService {
+			continue
+		}
+		if m, ok := g.pool.status.Member(i.ID); ok && in.Known.Pool && g.pool.seen.After(i.Since) && m.Health == scaling.HealthDown {
+			in.Unhealthy[i.ID] = "its checks fail"
+		}
+		if inv == nil {
+			continue
+		}
+		if vm, ok := inv.vm(i.ID); ok && inv.after(i.Since) && vm.Power != scaling.PowerRunning && vm.Power != scaling.PowerUnknown {
+			in.Unhealthy[i.ID] = "its VM is " + string(vm.Power)
+		}
+	}
+	return in
+}
+
+// misplaced says why the group cannot be worked on: its instances were made with
+// another provider or balancer than the configuration names now, and what is not
+// found there must not be taken for gone.
+func (g *group) misplaced() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, c := &g.state, g.cfg.Group
+	if s.Owned() == 0 {
 		return ""
 	}
-	g.checked = true
-	names := inv.of(g.name)
+	if s.Provider != "" && s.Provider != c.Provider {
+		return fmt.Sprintf("the group's instances are at provider %q and the configuration says %q: nothing is done until they agree", s.Provider, c.Provider)
+	}
+	if s.Balancer != "" && s.Balancer != c.Balancer {
+		return fmt.Sprintf("the group's members are at balancer %q and the configuration says %q: nothing is done until they agree", s.Balancer, c.Balancer)
+	}
+	return ""
+}
+
+// idle reports whether the group's workers and pool have to keep still.
+func (g *group) idle() bool { return g.observing() || g.misplaced() != "" }
+
+// lostStore says, after the first listing since the start, that VMs carry our mark
+// for this group of which the store knows nothing: it is new, or it was restored,
+// and nothing may be launched or removed on such knowledge.
+func (g *group) lostStore(inv *inventory, listed bool) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !listed || g.checked {
+		return ""
+	}
+	var names []string
+	for _, vm := range inv.of(g.name) {
+		if g.state.Instance(vm.ID) == nil {
+			names = append(names, vm.Name)
+		}
+	}
 	if len(names) == 0 {
 		return ""
 	}
-	why := fmt.Sprintf("the store is new, but %d VMs are marked as this group's: %s", len(names), strings.Join(names, ", "))
+	slices.Sort(names)
+	why := fmt.Sprintf("the store knows nothing of %d VMs that are marked as this group's: %s", len(names), strings.Join(names, ", "))
 	g.log.Error("group paused: restore the store from a backup, or resume the group", "reason", why)
 	return why
+}
+
+// lostListings is in how many complete listings in a row a VM must be missing
+// before its instance is given up.
+const lostListings = 2
+
+// compare holds the state against the newest complete listing: instances in
+// service without a VM, and failed ones of which a person removed the rest.
+func (g *group) compare(inv *inventory) (gone, cleared []string) {
+	if inv == nil {
+		return nil, nil
+	}
+	seen, err := inv.status()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil || !seen.After(g.counted) {
+		return nil, nil
+	}
+	g.counted = seen
+	for _, i := range g.state.Instances {
+		_, there := inv.vm(i.ID)
+		if there || !seen.After(i.Since) || (i.State != scaling.StateInService && i.State != scaling.StateFailed) {
+			delete(g.missing, i.ID)
+			continue
+		}
+		if g.missing[i.ID]++; g.missing[i.ID] < lostListings {
+			continue
+		}
+		delete(g.missing, i.ID)
+		if i.State == scaling.StateFailed {
+			cleared = append(cleared, i.ID)
+			continue
+		}
+		gone = append(gone, i.ID)
+	}
+	return gone, cleared
 }
 
 // sameShape reports whether housekeeping dropped nothing.
@@ -285,7 +403,7 @@ func (g *group) keep(v scaling.Verdict) {
 
 // startWorkers makes sure that every instance on its way in or out has a worker.
 func (g *group) startWorkers(ctx context.Context, wg *sync.WaitGroup) {
-	if g.observing() {
+	if g.idle() {
 		return
 	}
 	g.mu.Lock()

@@ -15,6 +15,7 @@ import (
 // configured Alertmanager knows is not kept: somebody posted it by hand.
 func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scaling.NotifyResult, error) {
 	out := make([]scaling.NotifyResult, len(ns))
+	known := e.known(ctx, ns)
 	byGroup := map[string][]int{}
 	var order []string
 	for k, n := range ns {
@@ -26,7 +27,7 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 			out[k] = scaling.NotifyUnknownGroup
 			continue
 		}
-		if n.Firing && n.Receiver == receiverAlertmanager && !e.known(ctx, n) {
+		if claimed(n) && !known(n) {
 			out[k] = scaling.NotifyNotConfirmed
 			continue
 		}
@@ -67,14 +68,24 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 // receiverAlertmanager is the Receiver of what came in Alertmanager's form.
 const receiverAlertmanager = "alertmanager"
 
-func (e *Engine) known(ctx context.Context, n scaling.Notification) bool {
-	_, confirmers := e.lookups.asked()
-	for _, c := range confirmers {
-		if c.Source() == receiverAlertmanager {
-			return e.lookups.knows(ctx, c, n)
+// claimed reports whether a notification says that Alertmanager holds its alert.
+func claimed(n scaling.Notification) bool { return n.Firing && n.Receiver == receiverAlertmanager }
+
+// known returns the test whether Alertmanager may know an alert.
+func (e *Engine) known(ctx context.Context, ns []scaling.Notification) func(scaling.Notification) bool {
+	var asked []scaling.Notification
+	for _, n := range ns {
+		if _, err := e.group(n.Group); err == nil && n.Signal.Valid() && claimed(n) {
+			asked = append(asked, n)
 		}
 	}
-	return true
+	_, confirmers := e.lookups.asked()
+	for _, c := range confirmers {
+		if c.Source() == receiverAlertmanager && len(asked) > 0 {
+			return e.lookups.known(ctx, c, asked)
+		}
+	}
+	return func(scaling.Notification) bool { return true }
 }
 
 // Order implements scaling.Operator.

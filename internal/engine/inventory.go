@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +29,10 @@ func newInventory(e *Engine, name string, p scaling.Provider) *inventory {
 func (inv *inventory) set(p scaling.Provider) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	inv.provider = p
+	if inv.provider != p {
+		// What another driver listed says nothing about this one.
+		inv.provider, inv.vms, inv.seen, inv.err = p, nil, time.Time{}, nil
+	}
 }
 
 func (inv *inventory) seenOnce() bool {
@@ -47,18 +49,24 @@ func (inv *inventory) vm(id string) (scaling.VM, bool) {
 	return vm, ok
 }
 
-// of lists the names of the VMs of a group by the last complete listing.
-func (inv *inventory) of(group string) []string {
+// of lists the VMs of a group by the last complete listing.
+func (inv *inventory) of(group string) []scaling.VM {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	var out []string
+	var out []scaling.VM
 	for _, vm := range inv.vms {
 		if vm.Group == group {
-			out = append(out, vm.Name)
+			out = append(out, vm)
 		}
 	}
-	slices.Sort(out)
 	return out
+}
+
+// after reports whether the last complete listing began after t.
+func (inv *inventory) after(t time.Time) bool {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return inv.seen.After(t)
 }
 
 func (inv *inventory) status() (time.Time, error) {

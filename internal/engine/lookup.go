@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -107,12 +108,15 @@ func (l *lookups) ask(ctx context.Context, c scaling.Confirmer) *answer {
 	defer cancel()
 	a := &answer{asked: l.eng.now()}
 	a.evidence, a.err = c.Confirm(cctx)
-	if ctx.Err() != nil {
-		return a
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return a // the engine stops, or the sender went away
 	}
 	l.eng.metrics.confirmation(c.Source(), a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if old := l.sources[c.Source()]; old != nil && old.asked.After(a.asked) {
+		return a // a younger question was answered meanwhile
+	}
 	if !slices.Contains(l.confirmers, c) {
 		return a // replaced meanwhile
 	}
@@ -130,18 +134,23 @@ func (l *lookups) of(group string) scaling.Lookup {
 	out := scaling.Lookup{Asked: make(map[string]time.Time, len(l.sources)), Readings: l.readings}
 	for name, a := range l.sources {
 		out.Asked[name] = a.asked
-		if a.err != nil {
-			for _, sig := range []scaling.Signal{scaling.High, scaling.Low} {
-				out.Evidence = append(out.Evidence, scaling.Evidence{
-					Source: name, Group: group, Signal: sig, State: scaling.EvidenceUnreachable, Detail: a.err.Error(),
-				})
-			}
-			continue
-		}
+		answered := map[scaling.Signal]bool{}
 		for _, ev := range a.evidence {
 			if ev.Group == group {
 				ev.Source = name
 				out.Evidence = append(out.Evidence, ev)
+				answered[ev.Signal] = true
+			}
+		}
+		if a.err == nil {
+			continue
+		}
+		// What a source said in spite of an error counts; of the rest it knows nothing.
+		for _, sig := range []scaling.Signal{scaling.High, scaling.Low} {
+			if !answered[sig] {
+				out.Evidence = append(out.Evidence, scaling.Evidence{
+					Source: name, Group: group, Signal: sig, State: scaling.EvidenceUnreachable, Detail: a.err.Error(),
+				})
 			}
 		}
 	}
@@ -158,27 +167,27 @@ func (l *lookups) complete() bool {
 	return len(l.sources) == len(l.confirmers)
 }
 
-// knows reports whether a source knows the alert as firing or suppressed; it is
-// asked again when its last answer does not have it. An unreachable source is
-// not a denial.
-func (l *lookups) knows(ctx context.Context, c scaling.Confirmer, n scaling.Notification) bool {
+// knownDeadline bounds the look-up that a post waits for.
+const knownDeadline = time.Second
+
+// known returns for each notification whether Alertmanager may know its alert. It
+// is asked again, once for the whole post, when its last answer lacks one of them;
+// a source that cannot be asked, or could not a moment ago, denies nothing.
+func (l *lookups) known(ctx context.Context, c scaling.Confirmer, ns []scaling.Notification) func(scaling.Notification) bool {
 	l.mu.Lock()
 	a := l.sources[c.Source()]
 	l.mu.Unlock()
-	if a != nil && has(a, n) {
-		return true
+	lacks := func(n scaling.Notification) bool { return !a.has(n) }
+	if a == nil || (a.err == nil && slices.ContainsFunc(ns, lacks)) || (a.err != nil && l.eng.now().Sub(a.asked) > l.eng.opts.LookupTick) {
+		cctx, cancel := context.WithTimeout(ctx, knownDeadline)
+		defer cancel()
+		a = l.ask(cctx, c)
 	}
-	a = l.ask(ctx, c)
-	return a.err != nil || has(a, n)
+	return func(n scaling.Notification) bool { return a.err != nil || a.has(n) }
 }
 
-func has(a *answer, n scaling.Notification) bool {
-	for _, e := range a.evidence {
-		if e.Group == n.Group && e.Signal == n.Signal {
-			return true
-		}
-	}
-	return false
+func (a *answer) has(n scaling.Notification) bool {
+	return slices.ContainsFunc(a.evidence, func(e scaling.Evidence) bool { return e.Group == n.Group && e.Signal == n.Signal })
 }
 
 // problems says what cannot be asked, for people.

@@ -17,6 +17,7 @@ type poolView struct {
 	// the effect only of wishes that were applied before it began.
 	applied scaling.Pool
 	err     error
+	looked  bool // the first observation was followed up
 }
 
 // wish is who takes traffic, as a function of the instances' states and nothing
@@ -45,6 +46,30 @@ func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
 	return p
 }
 
+// strangers adds to the wish what the pool was seen to have of ours and the state
+// does not know, as it stands: after the store was lost or restored such a member
+// may well serve. Only one without a VM, by a complete listing that began after
+// the pool was seen, is left out and so removed.
+func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) scaling.Pool {
+	inv := g.eng.inventory(gc.Group.Provider)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.pool.status.Members {
+		if m.Foreign || m.ID == "" || s.Instance(m.ID) != nil {
+			continue
+		}
+		if inv != nil && inv.after(g.pool.seen) {
+			if _, ok := inv.vm(m.ID); !ok {
+				continue
+			}
+		}
+		if m.State != scaling.MemberLeaving {
+			want.Members = append(want.Members, scaling.Member{ID: m.ID, Name: m.Server, Addr: m.Addr, State: m.State})
+		}
+	}
+	return want
+}
+
 // busy reports whether somebody waits for the pool, so that it is worth asking
 // often.
 func busy(p scaling.Pool) bool {
@@ -61,10 +86,10 @@ func (g *group) poolLoop(ctx context.Context) {
 	for {
 		st := g.view()
 		gc := g.config()
-		want := wish(gc, &st)
+		want := g.strangers(gc, wish(gc, &st), &st)
 		g.reconcilePool(ctx, gc, want)
 		pause := g.eng.opts.PoolTick
-		if busy(want) {
+		if busy(want) || g.firstLook(ctx) {
 			pause = min(pause, 200*time.Millisecond)
 		}
 		if !sleep(ctx, pause, g.poolWake) {
@@ -73,13 +98,26 @@ func (g *group) poolLoop(ctx context.Context) {
 	}
 }
 
+// firstLook reports whether the pool was just seen for the first time, so that
+// the wish is worth applying at once.
+func (g *group) firstLook(ctx context.Context) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	first := !g.pool.seen.IsZero() && !g.pool.looked && ctx.Err() == nil
+	g.pool.looked = g.pool.looked || first
+	return first
+}
+
 func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.Pool) {
 	cctx, cancel := context.WithTimeout(ctx, gc.Group.CallDeadline)
 	defer cancel()
 	var err error
-	// A group without any member has nothing to say about its pool: a lost store
-	// must not empty a pool that serves.
-	apply := !g.observing() && (len(want.Members) > 0 || want.AllowEmpty)
+	// Nothing is applied before the pool was seen once: only then is it known what
+	// it has that the state lacks. A group without any member has nothing to say.
+	g.mu.Lock()
+	seen := !g.pool.seen.IsZero()
+	g.mu.Unlock()
+	apply := seen && !g.idle() && (len(want.Members) > 0 || want.AllowEmpty)
 	if apply {
 		err = g.eng.metrics.call(gc.Group.Balancer, "apply", func() error { return gc.Balancer.Apply(cctx, want) })
 	}
@@ -114,9 +152,16 @@ func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.
 	g.broadcast()
 }
 
-// member returns what the last good observation says of an instance, if that
-// observation followed a wish for the given state.
-func (g *group) member(id string, wished scaling.MemberState) (st scaling.MemberStatus, present, current bool) {
+// poolSeen is when the last observation that succeeded was begun.
+func (g *group) poolSeen() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.pool.seen
+}
+
+// member returns what the last good observation says of an instance, and whether
+// that observation followed a wish for the given state that is younger than since.
+func (g *group) member(id string, wished scaling.MemberState, since time.Time) (st scaling.MemberStatus, present, current bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range g.pool.applied.Members {
@@ -124,7 +169,7 @@ func (g *group) member(id string, wished scaling.MemberState) (st scaling.Member
 			current = true
 		}
 	}
-	if g.pool.err != nil {
+	if g.pool.err != nil || !g.pool.seen.After(since) {
 		current = false
 	}
 	st, present = g.pool.status.Member(id)

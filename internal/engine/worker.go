@@ -17,14 +17,25 @@ type worker struct {
 	g     *group
 	id    string
 	log   *slog.Logger
-	tries int // of the call that is being tried
+	begun time.Time // when this worker took over
+	tries int       // of the call that is being tried
+	quiet time.Time // since when the draining member was seen without sessions
 }
+
+// refusals is how often a provider may refuse to delete before a person has to
+// look: a conflict may be one for the moment.
+const refusals = 4
 
 // poll is how often a worker asks its provider while it waits for a guest.
 const poll = 250 * time.Millisecond
 
 func (w *worker) run(ctx context.Context) {
+	w.begun = w.now()
 	for ctx.Err() == nil {
+		if changed := w.g.watch(); w.g.idle() {
+			w.await(ctx, changed, time.Second)
+			continue
+		}
 		st := w.g.view()
 		i := st.Instance(w.id)
 		if i == nil {
@@ -53,6 +64,13 @@ func (w *worker) run(ctx context.Context) {
 			w.pause(ctx, err)
 		}
 	}
+}
+
+// late reports whether a launch has passed its deadline. One that was interrupted
+// by a restart gets a moment to show that it is well.
+func (w *worker) late(gc GroupConfig, i scaling.Instance) bool {
+	now := w.now()
+	return now.After(i.Deadline) && now.Sub(w.begun) > gc.Group.CallDeadline
 }
 
 func (w *worker) now() time.Time { return w.g.eng.now() }
@@ -102,7 +120,7 @@ func (w *worker) giveUp(ctx context.Context, gc GroupConfig, why string) error {
 
 // create makes the VM, or adopts it.
 func (w *worker) create(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
-	if w.now().After(i.Deadline) {
+	if w.late(gc, i) {
 		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while creating", gc.Group.LaunchDeadline))
 	}
 	spec := scaling.LaunchSpec{ID: i.ID, Group: i.Group, Name: i.Name, Number: i.Number}
@@ -156,7 +174,7 @@ func (w *worker) creating(i scaling.Instance) string {
 
 // boot waits until the VM runs and has an address.
 func (w *worker) boot(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
-	if w.now().After(i.Deadline) {
+	if w.late(gc, i) {
 		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while booting: no address", gc.Group.LaunchDeadline))
 	}
 	var vm scaling.VM
@@ -193,13 +211,13 @@ func (w *worker) boot(ctx context.Context, gc GroupConfig, i scaling.Instance) e
 // join waits until the balancer's own checks pass; only then it may take traffic.
 func (w *worker) join(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
 	changed := w.g.watch()
-	m, present, current := w.g.member(w.id, scaling.MemberJoining)
+	m, present, current := w.g.member(w.id, scaling.MemberJoining, i.Since)
 	if present && current && (m.Health == scaling.HealthUp || !gc.Balancer.Capabilities().Health) {
 		err := w.change(ctx, func(s *scaling.State) { s.InService(w.id, gc.Group, w.now()) })
 		poke(w.g.poolWake)
 		return err
 	}
-	if w.now().After(i.Deadline) {
+	if w.late(gc, i) {
 		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while joining: %s", gc.Group.LaunchDeadline, w.poolSays(m, present)))
 	}
 	w.await(ctx, changed, time.Second)
@@ -218,14 +236,32 @@ func (w *worker) poolSays(m scaling.MemberStatus, present bool) string {
 	return "health is " + string(m.Health)
 }
 
-// drain waits for the sessions to end, by an observation that followed the drain.
+// settledSessions is how far apart two observations must lie that both saw no
+// session: a request that was given to the member just before the drain may not
+// be counted yet.
+const settledSessions = 200 * time.Millisecond
+
+// drain waits for the sessions to end, by observations that followed the drain.
+// The deadline runs from the first of them: as long as the balancer cannot be
+// reached the member may still get requests, and nothing is cut.
 func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
 	changed := w.g.watch()
-	m, present, current := w.g.member(w.id, scaling.MemberDraining)
-	drained := current && present && m.State == scaling.MemberDraining && m.Sessions == 0
-	// A member that is not there although it was just wished has lost its sessions
-	// with the balancer that forgot it.
-	drained = drained || (current && !present)
+	m, present, current := w.g.member(w.id, scaling.MemberDraining, i.Since)
+	switch {
+	case !current:
+		w.quiet = time.Time{}
+		w.await(ctx, changed, time.Second)
+		return nil
+	case i.Deadline.IsZero():
+		return w.change(ctx, func(s *scaling.State) { s.Draining(w.id, gc.Group, w.now()) })
+	case present && (m.State != scaling.MemberDraining || m.Sessions != 0):
+		w.quiet = time.Time{}
+	case w.quiet.IsZero():
+		// A member that is not there although it was just wished has lost its
+		// sessions with the balancer that forgot it.
+		w.quiet = w.g.poolSeen()
+	}
+	drained := !w.quiet.IsZero() && w.g.poolSeen().Sub(w.quiet) >= settledSessions
 	if !drained && w.now().Before(i.Deadline) {
 		w.await(ctx, changed, min(time.Second, max(i.Deadline.Sub(w.now()), time.Millisecond)))
 		return nil
@@ -233,6 +269,7 @@ func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance) 
 	if !drained {
 		w.log.Warn("the drain deadline passed; what is left is cut", "sessions", m.Sessions, "deadline", gc.Group.DrainDeadline)
 	}
+	w.quiet = time.Time{}
 	err := w.change(ctx, func(s *scaling.State) { s.Drained(w.id, gc.Group, w.now()) })
 	poke(w.g.poolWake)
 	return err
@@ -243,7 +280,7 @@ func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance) 
 func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance, st *scaling.State) error {
 	if i.Address.IsValid() && w.step(st) != "shutdown" && w.step(st) != "power_off" && w.step(st) != "delete" {
 		changed := w.g.watch()
-		if _, present, current := w.g.member(w.id, scaling.MemberLeaving); present || !current {
+		if _, present, current := w.g.member(w.id, scaling.MemberLeaving, i.Since); present || !current {
 			if w.step(st) != "leave" {
 				return w.change(ctx, func(s *scaling.State) { s.Step(w.id, "leave", w.now()) })
 			}
@@ -279,7 +316,9 @@ func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance,
 	}
 	switch scaling.ClassOf(err) {
 	case scaling.Conflict, scaling.Permanent:
-		return w.change(ctx, func(s *scaling.State) { s.FailRemove(w.id, err.Error(), w.now()) })
+		if w.tries >= refusals {
+			return w.change(ctx, func(s *scaling.State) { s.FailRemove(w.id, err.Error(), w.now()) })
+		}
 	case scaling.Temporary, scaling.Unknown, scaling.Quota, scaling.NotFound:
 	}
 	_ = w.change(ctx, func(s *scaling.State) { s.Tried(w.id, err) })

@@ -24,7 +24,7 @@ type Lookup struct {
 // nothing is removed.
 type Known struct {
 	Listing bool // the provider was listed
-	Pool    bool // the pool was observed
+	Pool    bool // the pool was observed, and still can be
 	Signals bool // every configured source was asked
 }
 
@@ -36,6 +36,9 @@ type Input struct {
 	Known  Known
 	// Observe holds for all groups at once (--observe).
 	Observe bool
+	// Unhealthy says of instances in service why they do not serve: their checks
+	// fail, or their VM does not run. What is not in it is taken for healthy.
+	Unhealthy map[string]string
 	// NoCapacity is why the provider has no room at present; empty if it has.
 	NoCapacity string
 	Now        time.Time
@@ -69,7 +72,9 @@ func (gs *gates) failed() (gate, bool) {
 //
 // The order is: adoption, orders of people, cancelling a drain, filling up to
 // min, shrinking down to max, the high signal, the low signal. High is asked
-// before low, and low never acts while high stands.
+// before low, and low never acts while high stands. A group that only observes
+// asks the signals first: it stays empty, and what it would do about load is
+// what an operator wants to see.
 func Decide(in Input) Verdict {
 	d := decision{in: in, g: in.Group, s: in.State, now: in.Now}
 	v := d.decide()
@@ -78,6 +83,9 @@ func Decide(in Input) Verdict {
 	if v.Action != ActionNone && d.observing() {
 		v.Would = true
 		v.Reason = "would " + v.Reason
+		if v.Order != "" {
+			v.OrderRefused = "the group observes and touches nothing"
+		}
 	}
 	return v
 }
@@ -103,9 +111,11 @@ func (d *decision) note(a Action, gs gates) bool {
 }
 
 func (d *decision) decide() Verdict {
-	for _, try := range []func() (Verdict, bool){
-		d.adopt, d.order, d.cancelDrain, d.fill, d.shrink, d.scaleOut, d.scaleIn,
-	} {
+	tries := []func() (Verdict, bool){d.adopt, d.order, d.cancelDrain, d.fill, d.shrink, d.scaleOut, d.scaleIn}
+	if d.observing() {
+		tries = []func() (Verdict, bool){d.order, d.scaleOut, d.scaleIn, d.adopt, d.fill, d.shrink}
+	}
+	for _, try := range tries {
 		if v, ok := try(); ok {
 			v.Gates = d.all
 			return v
@@ -170,6 +180,7 @@ func (d *decision) adopt() (Verdict, bool) {
 		}
 		var gs gates
 		gs.add("started", d.in.Known.Listing, "the provider %s listed since the start", hasOr(d.in.Known.Listing, "was", "was not yet"))
+		d.pauseGate(&gs, true)
 		d.limitGate(&gs, 1)
 		d.backoffGate(&gs)
 		if !d.note(ActionAdopt, gs) {
@@ -249,9 +260,11 @@ func (d *decision) orderIn(v Verdict, o Order, done bool) (Verdict, bool) {
 		return Verdict{}, false // one at a time; asked again when that is over
 	}
 	var gs gates
+	if !d.known() {
+		return Verdict{}, false // taken, and followed when everything was read
+	}
 	victim, why := d.victim(o.Instance)
-	serving := d.s.Count(StateInService)
-	gs.add("bounds", serving-1 >= d.g.Min, "%d in service, min is %d", serving, d.g.Min)
+	d.restGate(&gs, victim)
 	gs.add("victim", victim != nil, "%s", why)
 	d.removalBudgetGate(&gs)
 	if _, bad := gs.failed(); bad {
@@ -264,6 +277,9 @@ func (d *decision) orderIn(v Verdict, o Order, done bool) (Verdict, bool) {
 
 func (d *decision) orderHandover(v Verdict, o Order) (Verdict, bool) {
 	if n := d.s.Count(StateDraining) + d.launching(); n > 0 {
+		return Verdict{}, false
+	}
+	if !d.known() {
 		return Verdict{}, false
 	}
 	name := o.Instance
@@ -312,12 +328,12 @@ func (d *decision) cancelDrain() (Verdict, bool) {
 		if x.State != StateDraining {
 			continue
 		}
-		if a := d.s.Activity(x.Activity); a != nil && a.Cause.Kind == CauseManual {
-			continue
+		if a := d.s.Activity(x.Activity); a == nil || a.Cause.Kind != CauseAlert {
+			continue // ordered, or over max: putting it back would only begin it again
 		}
 		victim = x
 	}
-	if victim == nil {
+	if victim == nil || d.s.Capacity() >= d.g.Max {
 		return Verdict{}, false
 	}
 	var gs gates
@@ -416,9 +432,8 @@ func (d *decision) scaleIn() (Verdict, bool) {
 	}
 	d.removalGates(&gs)
 	gs.add("cooldown", !d.now.Before(d.s.CooldownUntil), "%s", until("cooldown ends", d.s.CooldownUntil, d.now))
-	serving := d.s.Count(StateInService)
-	gs.add("bounds", serving-1 >= d.g.Min, "%d in service, min is %d", serving, d.g.Min)
 	victim, why := d.victim("")
+	d.restGate(&gs, victim)
 	gs.add("victim", victim != nil, "%s", why)
 	if victim != nil {
 		d.projectionGate(&gs)
@@ -446,12 +461,37 @@ func (d *decision) remove(v Verdict, victim *Instance, why string) Verdict {
 func (d *decision) removalGates(gs *gates) {
 	gs.add("mode", d.g.Mode != ModeScaleOutOnly, "mode is %s", d.g.Mode)
 	k := d.in.Known
-	gs.add("started", k.Listing && k.Pool && k.Signals,
-		"read since the start: provider %t, pool %t, signals %t", k.Listing, k.Pool, k.Signals)
+	gs.add("started", d.known(), "read: provider %t, pool %t, signals %t", k.Listing, k.Pool, k.Signals)
 	leaving := d.s.Count(StateDraining, StateRemoving)
 	gs.add("activity", d.launching() == 0 && leaving == 0, "%d launches and %d removals under way", d.launching(), leaving)
 	d.pauseGate(gs, false)
 	d.removalBudgetGate(gs)
+}
+
+// known reports whether everything was read that a removal has to know.
+func (d *decision) known() bool {
+	return d.in.Known.Listing && d.in.Known.Pool && d.in.Known.Signals
+}
+
+// restGate asks what would serve without the victim. Only healthy instances count:
+// the last one that answers is never removed as long as others are meant to.
+func (d *decision) restGate(gs *gates, victim *Instance) {
+	serving, healthy := 0, 0
+	for _, i := range d.s.Instances {
+		if i.State != StateInService {
+			continue
+		}
+		serving++
+		if _, bad := d.in.Unhealthy[i.ID]; !bad && (victim == nil || i.ID != victim.ID) {
+			healthy++
+		}
+	}
+	if victim == nil {
+		healthy--
+	}
+	need := max(d.g.Min, min(1, serving-1))
+	gs.add("bounds", serving-1 >= d.g.Min && healthy >= need,
+		"%d in service, %d healthy ones would be left; min is %d", serving, max(healthy, 0), d.g.Min)
 }
 
 // proof finds the evidence on which a step may be taken and adds the gates that
@@ -475,6 +515,7 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 		switch {
 		case !asked:
 			why = append(why, src+" was not asked yet")
+			refuted = refuted || sig == Low
 		case e.State == EvidenceUnreachable:
 			why = append(why, fmt.Sprintf("%s is unreachable (%s)", src, e.Detail))
 			// A source that cannot be asked never removes anything.
@@ -496,8 +537,10 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 		}
 	}
 	if best.Source == "" && sig == High && lease.Fingerprint != "" && !refuted {
-		at := earlier(lease.StartsAt, d.now)
-		if at.After(consumed) && (alone || at.After(after)) {
+		// When the alert began to fire is when Prometheus saw it. A start that lies
+		// after the notification comes from a wrong clock and proves nothing.
+		at := lease.StartsAt
+		if at.After(consumed) && !at.After(lease.LastSeen) && (alone || at.After(after)) {
 			best = Evidence{Source: "notification", Signal: sig, State: EvidenceFiring, At: at, Fingerprint: lease.Fingerprint}
 		}
 	}
@@ -689,6 +732,11 @@ func (d *decision) victim(name string) (*Instance, string) {
 
 // before reports whether a is rather removed than b.
 func (d *decision) before(a, b *Instance) bool {
+	_, badA := d.in.Unhealthy[a.ID]
+	_, badB := d.in.Unhealthy[b.ID]
+	if badA != badB {
+		return badA // what does not serve anyway goes first
+	}
 	switch d.g.Victim {
 	case VictimOldest:
 		if !a.InServiceAt.Equal(b.InServiceAt) {
@@ -709,12 +757,12 @@ func (d *decision) before(a, b *Instance) bool {
 	return a.Number > b.Number
 }
 
-// successor is the instance longest in service besides the victim.
+// successor is the healthy instance longest in service besides the victim.
 func (d *decision) successor(victim string) *Instance {
 	var best *Instance
 	for k := range d.s.Instances {
 		i := &d.s.Instances[k]
-		if i.State != StateInService || i.ID == victim {
+		if _, bad := d.in.Unhealthy[i.ID]; bad || i.State != StateInService || i.ID == victim {
 			continue
 		}
 		if best == nil || i.InServiceAt.Before(best.InServiceAt) {
@@ -745,13 +793,6 @@ func oldest(ts []time.Time, now time.Time) time.Time {
 		}
 	}
 	return out
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 func standing(c Condition, now time.Time) string {

@@ -98,6 +98,14 @@ func (w *world) state(id string, st scaling.InstanceState) *world {
 	return w
 }
 
+// drains lets an instance drain for an alert since 150.
+func (w *world) drains(id string) *world {
+	w.state(id, scaling.StateDraining)
+	w.st.Instance(id).Activity = "a"
+	w.st.Open = []scaling.Activity{{ID: "a", Cause: scaling.Cause{Kind: scaling.CauseAlert, Signal: scaling.Low}}}
+	return w
+}
+
 func (w *world) order(kind scaling.OrderKind, count int, instance string) *world {
 	w.st.Orders = append(w.st.Orders, scaling.Order{ID: "o1", Kind: kind, Count: count, Instance: instance, At: at(199), By: "ops"})
 	return w
@@ -201,8 +209,20 @@ func TestDecide(t *testing.T) {
 			in.Group.Adopt = []string{"vm-test"}
 			s.AdoptedNames = []string{"vm-test"}
 		}), wanted{action: scaling.ActionNone}},
-		"a confirmed high cancels a drain at once, in spite of the cooldown": {serving(3).state("i3", scaling.StateDraining).confirmed(scaling.High, 180).with(func(_ *scaling.Input, s *scaling.State) { s.CooldownUntil = at(500) }), wanted{action: scaling.ActionCancelDrain, victim: "i3", source: "prometheus"}},
-		"a high from before the drain does not cancel it":                    {serving(3).state("i3", scaling.StateDraining).confirmed(scaling.High, 140), wanted{action: scaling.ActionNone, failed: "cancel_drain/confirmation"}},
+		"a confirmed high cancels a drain at once, in spite of the cooldown": {serving(3).drains("i3").confirmed(scaling.High, 180).with(func(_ *scaling.Input, s *scaling.State) { s.CooldownUntil = at(500) }), wanted{action: scaling.ActionCancelDrain, victim: "i3", source: "prometheus"}},
+		"a high from before the drain does not cancel it":                    {serving(3).drains("i3").confirmed(scaling.High, 140), wanted{action: scaling.ActionNone, failed: "cancel_drain/confirmation"}},
+		"a drain down to a lowered max is not cancelled":                     {serving(3).drains("i3").confirmed(scaling.High, 180).with(func(in *scaling.Input, s *scaling.State) { in.Group.Max = 2 }), wanted{action: scaling.ActionNone}},
+		"an unhealthy instance is the first victim":                          {low(3).with(func(in *scaling.Input, _ *scaling.State) { in.Unhealthy = map[string]string{"i2": "down"} }), wanted{action: scaling.ActionScaleIn, victim: "i2", source: "prometheus"}},
+		"the last healthy instance is not removed":                           {serving(2).order(scaling.OrderScaleIn, 1, "web-2").with(func(in *scaling.Input, _ *scaling.State) { in.Unhealthy = map[string]string{"i1": "down"} }), wanted{action: scaling.ActionNone, refused: "0 healthy ones would be left"}},
+		"an unhealthy instance is no successor":                              {serving(3).order(scaling.OrderHandover, 0, "").with(func(in *scaling.Input, _ *scaling.State) { in.Unhealthy = map[string]string{"i2": "down"} }), wanted{action: scaling.ActionHandover, victim: "i1", heir: "i3"}},
+		"an order to remove waits until everything was read":                 {serving(3).order(scaling.OrderScaleIn, 1, "").with(func(in *scaling.Input, _ *scaling.State) { in.Known.Signals = false }), wanted{action: scaling.ActionNone}},
+		"an alert that begins after its notification proves nothing":         {serving(1).lease(scaling.High, 195).with(func(in *scaling.Input, _ *scaling.State) { in.Lookup.Asked = nil }), wanted{action: scaling.ActionNone, failed: "scale_out/confirmation"}},
+		"a pause holds an adoption": {serving(1).with(func(in *scaling.Input, s *scaling.State) {
+			in.Group.Adopt = []string{"vm-test"}
+			s.Pause = &scaling.Pause{Out: true}
+		}), wanted{action: scaling.ActionNone, failed: "adopt/pause"}},
+		"a group that observes would follow the load before it would fill itself": {serving(1).confirmed(scaling.High, 180).with(func(in *scaling.Input, _ *scaling.State) { in.Observe = true; in.Group.Adopt = []string{"vm-test"} }), wanted{action: scaling.ActionScaleOut, count: 1, source: "prometheus", would: true}},
+		"an order in a group that observes is refused":                            {serving(3).order(scaling.OrderSetDesired, 1, "").with(func(in *scaling.Input, _ *scaling.State) { in.Observe = true }), wanted{action: scaling.ActionScaleIn, victim: "i3", would: true, refused: "observes"}},
 		"a drain that a person ordered is not cancelled": {serving(3).state("i3", scaling.StateDraining).confirmed(scaling.High, 180).with(func(in *scaling.Input, s *scaling.State) {
 			in.Group.Max = 4
 			s.Instance("i3").Activity = "a"

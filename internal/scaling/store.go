@@ -55,6 +55,10 @@ type Answer struct {
 type State struct {
 	Group string
 
+	// Provider and Balancer are the configured names of the drivers that the
+	// group's instances and members were made with.
+	Provider, Balancer string
+
 	// NextNumber is the number of the next VM; it only rises.
 	NextNumber int
 	// Primary is the id of the primary instance; empty while there is none.

@@ -117,8 +117,18 @@ func (s *State) drain(id, activity string, g Group, now time.Time) {
 		return
 	}
 	i.Activity = activity
+	// The deadline begins with the drain, not with the wish for it: see Draining.
+	i.Deadline = time.Time{}
 	s.Removals = append(s.Removals, now)
-	s.Enter(id, StateDraining, now.Add(g.DrainDeadline), now)
+	s.Enter(id, StateDraining, time.Time{}, now)
+}
+
+// Draining records that the balancer was seen to drain the instance; from now on
+// its sessions have the drain deadline to end.
+func (s *State) Draining(id string, g Group, now time.Time) {
+	if i := s.Instance(id); i != nil && i.State == StateDraining && i.Deadline.IsZero() {
+		i.Deadline = now.Add(g.DrainDeadline)
+	}
 }
 
 // Enter moves an instance into a state and its activity into the step of that
@@ -239,6 +249,9 @@ func (s *State) Advance(g Group, now time.Time) bool {
 			a.End(ActivityDone, "the old instance is gone", now)
 			changed = true
 		case old.State != StateInService:
+		case old.Protected:
+			a.End(ActivityUndone, old.Name+" is protected and stays", now)
+			changed = true
 		case next == nil || (next.Failure != "" && (next.State == StateGone || next.State == StateFailed)):
 			a.End(ActivityUndone, "no successor: "+failureOf(next), now)
 			s.ended(g, now)
@@ -265,21 +278,54 @@ func (s *State) Gone(id string, g Group, outcome string, now time.Time) {
 	if i == nil || i.State == StateGone {
 		return
 	}
-	failure := i.Failure
+	failure, adopted, name := i.Failure, i.Adopted && i.InServiceAt.IsZero(), i.Name
 	aid := i.Activity
 	s.Enter(id, StateGone, time.Time{}, now)
 	if a := s.Activity(aid); a != nil {
 		switch {
 		case failure != "" && a.Launch == id && a.Kind == ActivityHandover:
 			// Advance ends it, since the old instance stays.
+		case failure != "" && a.Kind == ActivityReplace:
+			a.End(ActivityDone, fmt.Sprintf("%s: %s", failure, outcome), now)
 		case failure != "":
 			a.End(ActivityUndone, fmt.Sprintf("%s: %s", failure, outcome), now)
 		default:
 			a.End(ActivityDone, outcome, now)
 		}
 	}
+	if failure == "" {
+		s.ended(g, now)
+	}
+	// A baseline that could not be adopted may be by the next try, after the back-off.
+	if adopted && failure != "" {
+		s.AdoptedNames = slices.DeleteFunc(s.AdoptedNames, func(n string) bool { return n == name })
+	}
 	s.electPrimary()
-	s.ended(g, now)
+}
+
+// Lost records that an instance in service has no VM any more: what is left of it
+// is removed, and the group is filled up again if it is below min.
+func (s *State) Lost(id, why string, now time.Time, ids IDs) {
+	i := s.Instance(id)
+	if i == nil || i.State != StateInService {
+		return
+	}
+	a := Activity{
+		ID: ids.Activity(now), Group: i.Group, Kind: ActivityReplace, Status: ActivityPending, Remove: id, Created: now,
+		Cause: Cause{Kind: CauseHealth, Detail: why},
+	}
+	s.Open = append(s.Open, a)
+	i.Activity, i.Failure = a.ID, why
+	s.Enter(id, StateRemoving, time.Time{}, now)
+	s.electPrimary()
+}
+
+// Cleared records that a person removed what an instance in the state failed had
+// left behind.
+func (s *State) Cleared(id string, now time.Time) {
+	if i := s.Instance(id); i != nil && i.State == StateFailed {
+		s.Enter(id, StateGone, time.Time{}, now)
+	}
 }
 
 // FailRemove records that an instance could not be removed and a person must
@@ -329,8 +375,8 @@ func (s *State) Notify(n Notification, ttl time.Duration, now time.Time) NotifyR
 		return l.Signal == n.Signal && l.Fingerprint == n.Fingerprint
 	})
 	if !n.Firing {
-		if k < 0 {
-			return NotifyDuplicate
+		if k < 0 || n.StartsAt.Before(s.Leases[k].StartsAt) {
+			return NotifyDuplicate // it ends a firing that was over already
 		}
 		s.Leases = slices.Delete(s.Leases, k, k+1)
 		return NotifyResolved

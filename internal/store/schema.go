@@ -33,6 +33,8 @@ INSERT INTO fence (one, epoch) VALUES (1, 0);
 
 CREATE TABLE groups (
   name              TEXT PRIMARY KEY,
+  provider          TEXT NOT NULL, -- with which its instances were made
+  balancer          TEXT NOT NULL,
   next_number       INTEGER NOT NULL,
   primary_instance  TEXT NOT NULL,
   desired           INTEGER NOT NULL,

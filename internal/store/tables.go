@@ -190,7 +190,7 @@ func answers() table[scaling.Answer] {
 	}
 }
 
-const groupColumns = `next_number, primary_instance, desired, adopted_names, paused, pause_out, pause_in, pause_until, pause_by, pause_reason, paused_at,
+const groupColumns = `provider, balancer, next_number, primary_instance, desired, adopted_names, paused, pause_out, pause_in, pause_until, pause_by, pause_reason, paused_at,
 	hold_until, last_action_end, cooldown_until, failures, backoff_until, last_notification`
 
 func groupValues(s *scaling.State) []any {
@@ -199,7 +199,7 @@ func groupValues(s *scaling.State) []any {
 		p = *s.Pause
 	}
 	return []any{
-		s.NextNumber, s.Primary, s.Desired, listJSON(s.AdoptedNames), s.Pause != nil, p.Out, p.In,
+		s.Provider, s.Balancer, s.NextNumber, s.Primary, s.Desired, listJSON(s.AdoptedNames), s.Pause != nil, p.Out, p.In,
 		stamp{p.Until},
 		p.By, p.Reason,
 		stamp{p.At},
@@ -216,7 +216,7 @@ func scanGroup(rows *sql.Rows) (s scaling.State, err error) {
 	var paused bool
 	var names string
 	var p scaling.Pause
-	err = rows.Scan(&s.NextNumber, &s.Primary, &s.Desired, &names, &paused, &p.Out, &p.In, stampTo{&p.Until}, &p.By, &p.Reason, stampTo{&p.At},
+	err = rows.Scan(&s.Provider, &s.Balancer, &s.NextNumber, &s.Primary, &s.Desired, &names, &paused, &p.Out, &p.In, stampTo{&p.Until}, &p.By, &p.Reason, stampTo{&p.At},
 		stampTo{&s.HoldUntil}, stampTo{&s.LastActionEnd}, stampTo{&s.CooldownUntil}, &s.Failures, stampTo{&s.BackoffUntil},
 		stampTo{&s.LastNotification})
 	if err == nil {

@@ -1,0 +1,62 @@
+package engine_test
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/engine"
+	"github.com/scalehook/scalehook/internal/provider/simulated"
+	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/internal/store"
+)
+
+// hung is an Alertmanager whose API takes the connection and says nothing; the
+// driver's own time limit is the 5 s of its default.
+type hung struct{}
+
+func (hung) Source() string { return "alertmanager" }
+func (hung) Confirm(ctx context.Context) ([]scaling.Evidence, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	<-ctx.Done()
+	return nil, scaling.Errorf(scaling.Temporary, "no answer")
+}
+
+func TestAHungAlertmanagerLosesNoNotification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, err := simulated.NewWorld(simulated.DefaultConfig(), simulated.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		st, err := store.Open(ctx, filepath.Join(t.TempDir(), "s.db"), store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eng, err := engine.New(ctx, engine.Options{
+			Store: st, Logger: slog.New(slog.DiscardHandler), Confirmers: []scaling.Confirmer{hung{}},
+			Groups: []engine.GroupConfig{{Group: scaling.Group{Name: "web", Mode: scaling.ModeFull, Max: 3, LeaseTTL: time.Hour, CallDeadline: time.Second, NamePattern: "w", Provider: "p", Port: 80}, Provider: w.Provider("test", nil), Balancer: w.Pool("web")}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- eng.Run(ctx) }()
+		time.Sleep(time.Minute)
+		call, done := context.WithTimeout(ctx, 5*time.Second) // webhook's callTimeout
+		defer done()
+		if _, err := eng.Notify(call, []scaling.Notification{
+			{Group: "web", Signal: scaling.High, Firing: true, Fingerprint: "f", StartsAt: time.Now(), Receiver: "alertmanager"},
+			{Group: "web", Signal: scaling.High, Firing: true, Fingerprint: "g", StartsAt: time.Now(), Receiver: "alertmanager"},
+		}); err != nil {
+			t.Errorf("not stored, although an unreachable source is no denial: %v", err)
+		}
+		cancel()
+		<-ended
+		_ = st.Close()
+	})
+}

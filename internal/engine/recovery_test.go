@@ -1,0 +1,130 @@
+package engine_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+func (r *rig) ready() int {
+	st, err := r.world.Pool("web").Observe(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	n := 0
+	for _, m := range st.Members {
+		if m.State == scaling.MemberReady && m.Health == scaling.HealthUp {
+			n++
+		}
+	}
+	return n
+}
+
+func TestALostStoreKeepsItsPool(t *testing.T) {
+	scenario(t, "a lost store of a group with min 0 does not empty the pool that serves", func(r *rig) { r.group.Min = 0 }, func(r *rig) {
+		r.order(scaling.OrderScaleOut, 2)
+		r.awaitServing("web-1 web-2")
+		r.halt()
+		r.db = filepath.Join(t.TempDir(), "other.db")
+		r.start()
+		time.Sleep(30 * time.Second)
+		if n := r.ready(); n != 2 {
+			t.Errorf("%d members take traffic, want 2; paused: %v", n, r.view().State.Pause)
+		}
+	})
+	scenario(t, "an order after a lost store does not take the members that serve out of the pool", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		r.halt()
+		r.db = filepath.Join(t.TempDir(), "other.db")
+		r.start()
+		time.Sleep(5 * time.Second)
+		r.order(scaling.OrderScaleOut, 1) // web-1 is taken: fails
+		time.Sleep(5 * time.Second)
+		r.order(scaling.OrderScaleOut, 1) // web-2 is taken: fails
+		time.Sleep(5 * time.Second)
+		r.order(scaling.OrderScaleOut, 1)
+		worst := 2
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			worst = min(worst, r.ready())
+		}
+		if worst < 2 {
+			t.Errorf("at worst %d members took traffic, want 2 at least; now %d, paused: %v, %v", worst, r.ready(), r.view().State.Pause, r.activities())
+		}
+	})
+	scenario(t, "a restored backup does not take the members it does not know out of the pool", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		file := filepath.Join(t.TempDir(), "backup.db")
+		if err := r.store.Backup(context.Background(), file); err != nil {
+			t.Fatal(err)
+		}
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		r.halt()
+		r.db = file
+		r.start()
+		time.Sleep(30 * time.Second)
+		if n := r.ready(); n != 2 {
+			t.Errorf("%d members take traffic, want 2; paused: %v", n, r.view().State.Pause)
+		}
+	})
+}
+
+func TestFailedIsNotForEver(t *testing.T) {
+	scenario(t, "an instance that failed to go is looked at again once the cause is over", func(r *rig) { r.group.Max = 2 }, func(r *rig) {
+		r.awaitServing("web-1")
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		bad := true
+		r.world.SetFaults(func(_ context.Context, point string, _ scaling.Ref) error {
+			if bad && point == "delete.before" {
+				return scaling.Errorf(scaling.Conflict, "its disk is being copied")
+			}
+			return nil
+		})
+		r.order(scaling.OrderScaleIn, 1)
+		r.await("failed", func() bool { return r.names(scaling.StateFailed) == "web-2" })
+		r.world.SetFaults(nil)
+		_ = r.world.RemoveVM("web-2") // a person cleans up by hand
+		r.halt()
+		r.start()
+		time.Sleep(time.Hour)
+		r.alert(scaling.High, 1)
+		time.Sleep(5 * time.Minute)
+		if f := r.names(scaling.StateFailed); f != "" {
+			t.Errorf("still failed: %s; in service %s; %s", f, r.serving(), r.view().Verdict.Reason)
+		}
+	})
+}
+
+func TestRefusedOrderIsNoStoreError(t *testing.T) {
+	scenario(t, "a refused order is no trouble of the store", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		_, _ = r.eng.Order(context.Background(), "web", scaling.Order{Kind: scaling.OrderScaleOut, Count: 99})
+		if p := r.view().Problems; len(p) > 0 {
+			t.Errorf("problems: %v", p)
+		}
+	})
+}
+
+func TestRestartInJoining(t *testing.T) {
+	scenario(t, "a restart past the launch deadline does not throw a healthy newcomer away", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.world.SetFaults(failing("apply.before"))
+		r.order(scaling.OrderScaleOut, 1)
+		r.await("joining", func() bool { return r.names(scaling.StateJoining) == "web-2" })
+		r.halt()
+		r.world.SetFaults(nil)
+		time.Sleep(time.Minute)
+		r.start()
+		time.Sleep(30 * time.Second)
+		if r.serving() != "web-1 web-2" {
+			t.Errorf("in service %s, %v", r.serving(), r.activities())
+		}
+	})
+}
