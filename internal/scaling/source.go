@@ -16,7 +16,10 @@ type Confirmer interface {
 	// Source is the name used in configuration, causes and metrics.
 	Source() string
 	// Confirm returns the evidence for every signal that the source knows of, in
-	// one look-up for all groups: firing or suppressed. A (group, signal) that is
-	// not in the answer is absent. On an error every signal is unreachable.
+	// one look-up for all groups: firing or suppressed, or unreachable where it
+	// knows of one and cannot vouch for it. A (group, signal) that is not in the
+	// answer is absent. With an error it is unreachable instead, which refutes
+	// nothing: evidence may come together with an error, as when one of several
+	// peers cannot be asked, and what is in it counts.
 	Confirm(ctx context.Context) ([]Evidence, error)
 }

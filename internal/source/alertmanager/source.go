@@ -60,9 +60,10 @@ func (s *Source) Source() string { return Name }
 // unreachable, and an alert whose end has come is none.
 //
 // A peer that cannot be asked does not hide what the others hold, and is named in
-// the detail; it is an error only if none answers. Confirm changes nothing, may be repeated, and blocks for at
-// most Timeout or until ctx ends. Errors are Temporary, or Permanent if every peer
-// refuses.
+// the detail. It may hold what the others do not: Confirm then returns what it
+// found together with a Temporary error, so that the rest is unreachable and not
+// absent. Confirm changes nothing, may be repeated, and blocks for at most Timeout
+// or until ctx ends. Errors are Temporary, or Permanent if every peer refuses.
 func (s *Source) Confirm(ctx context.Context) ([]scaling.Evidence, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, fmt.Errorf("no answer within %v", s.cfg.Timeout))
 	defer cancel()
@@ -107,6 +108,9 @@ func (s *Source) Confirm(ctx context.Context) ([]scaling.Evidence, error) {
 	slices.SortFunc(all, func(a, b scaling.Evidence) int {
 		return strings.Compare(a.Group+"\x00"+string(a.Signal), b.Group+"\x00"+string(b.Signal))
 	})
+	if silent != nil {
+		return all, scaling.WithClass(scaling.Temporary, fmt.Errorf("look up the signals at every peer: %w", silent))
+	}
 	return all, nil
 }
 

@@ -98,7 +98,6 @@ func states(all []scaling.Evidence) string {
 
 func TestPeersAreUnited(t *testing.T) {
 	silenced := held{group: "web", signal: "high", state: "suppressed", updated: -10 * time.Second, ends: time.Minute, silencedBy: []string{"abc"}}
-	down := answers(http.StatusServiceUnavailable, "starting")
 	for _, test := range []struct {
 		name  string
 		peers []http.HandlerFunc
@@ -112,8 +111,6 @@ func TestPeersAreUnited(t *testing.T) {
 		{"a silence of one of a signal's alerts is a silence", []http.HandlerFunc{peer(active("web", "high", -5*time.Second), silenced)}, "web high suppressed 10"},
 		{"a silence of one signal leaves the other", []http.HandlerFunc{peer(silenced, active("web", "low", -5*time.Second))}, "web high suppressed 10, web low firing 5"},
 		{"muted by a time interval", []http.HandlerFunc{peer(held{group: "web", signal: "low", state: "active", updated: -time.Second, ends: time.Minute, mutedBy: []string{"weekend"}})}, "web low suppressed 1"},
-		{"one peer is down", []http.HandlerFunc{down, peer(active("web", "high", -20*time.Second))}, "web high firing 20"},
-		{"one peer is down and the other knows nothing", []http.HandlerFunc{peer(), down}, ""},
 		{"an alert that has ended", []http.HandlerFunc{peer(held{group: "web", signal: "high", state: "active", updated: -time.Minute, ends: -time.Second})}, ""},
 		{"not processed yet", []http.HandlerFunc{peer(held{group: "web", signal: "high", state: "unprocessed", ends: time.Minute})}, ""},
 		{"not renewed for long", []http.HandlerFunc{peer(active("web", "high", -10*time.Minute))}, "web high unreachable 600"},
@@ -183,10 +180,41 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 	}
 }
 
+func TestWhatASilentPeerMayKnowIsUnreachableAndNotAbsent(t *testing.T) {
+	down := answers(http.StatusServiceUnavailable, "starting")
+	silenced := held{group: "web", signal: "high", state: "suppressed", updated: -10 * time.Second, ends: time.Minute, silencedBy: []string{"abc"}}
+	for _, test := range []struct {
+		name  string
+		peers []http.HandlerFunc
+		want  string
+	}{
+		{"one peer is down and the other knows one signal", []http.HandlerFunc{down, peer(active("web", "high", -20*time.Second))}, "web high firing 20"},
+		{"one peer is down and the other knows a silence", []http.HandlerFunc{peer(silenced), down}, "web high suppressed 10"},
+		{"one peer is down and the other knows nothing", []http.HandlerFunc{peer(), down}, ""},
+		{"one of three is down", []http.HandlerFunc{peer(active("web", "low", -20*time.Second)), down, peer()}, "web low firing 20"},
+		{"one peer refuses", []http.HandlerFunc{peer(active("web", "high", -20*time.Second)), answers(http.StatusForbidden, "")}, "web high firing 20"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := source(t, 5*time.Second, test.peers...).Confirm(t.Context())
+			if err == nil || scaling.ClassOf(err) != scaling.Temporary {
+				t.Errorf("got the error %v, want a temporary one: the rest is unknown", err)
+			}
+			if diff := cmp.Diff(test.want, states(got)); diff != "" {
+				t.Error(diff)
+			}
+			for _, e := range got {
+				if e.Detail == "" {
+					t.Errorf("%+v does not say that a peer is missing", e)
+				}
+			}
+		})
+	}
+}
+
 func TestAPeerThatHangsDelaysAndDoesNotHide(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	got, err := source(t, time.Second, hang, peer(active("web", "high", -20*time.Second))).Confirm(t.Context())
-	if err != nil || len(got) != 1 || got[0].State != scaling.EvidenceFiring || !strings.Contains(got[0].Detail, "without every peer") {
+	if err == nil || scaling.ClassOf(err) != scaling.Temporary || len(got) != 1 || got[0].State != scaling.EvidenceFiring || !strings.Contains(got[0].Detail, "without every peer") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if _, err := source(t, 100*time.Millisecond, hang, hang).Confirm(t.Context()); err == nil || !strings.Contains(err.Error(), "no answer within 100ms") {
@@ -291,13 +319,13 @@ func TestRealAlertmanagersConfirmWhatTheyHold(t *testing.T) {
 			"startsAt": time.Now().Add(-time.Minute), "endsAt": ends,
 		}})
 	}
-	confirms := func(want string) {
+	confirms := func(want string, peersMissing bool) {
 		t.Helper()
 		testenv.Eventually(t, 20*time.Second, want, func() error {
 			asked := time.Now()
 			all, err := s.Confirm(t.Context())
-			if err != nil {
-				return err
+			if (err != nil) != peersMissing {
+				return fmt.Errorf("the error is %v, and a peer is missing: %t", err, peersMissing)
 			}
 			found := make([]string, 0, len(all))
 			for _, e := range all {
@@ -313,12 +341,12 @@ func TestRealAlertmanagersConfirmWhatTheyHold(t *testing.T) {
 		})
 	}
 
-	confirms("")
+	confirms("", false)
 	send(urls[0], "high", time.Now().Add(5*time.Minute))
-	confirms("high firing")
+	confirms("high firing", false)
 	send(urls[1], "high", time.Now().Add(5*time.Minute))
 	send(urls[1], "low", time.Now().Add(5*time.Minute))
-	confirms("high firing, low firing")
+	confirms("high firing, low firing", false)
 
 	var silence struct{ SilenceID string }
 	if err := json.Unmarshal(post(t, urls[1]+"/api/v2/silences", map[string]any{
@@ -327,18 +355,18 @@ func TestRealAlertmanagersConfirmWhatTheyHold(t *testing.T) {
 	}), &silence); err != nil {
 		t.Fatal(err)
 	}
-	confirms("high suppressed, low firing")
+	confirms("high suppressed, low firing", false)
 	all, err := s.Confirm(t.Context())
 	if err != nil || !strings.Contains(all[0].Detail, "silenced by "+silence.SilenceID) {
 		t.Errorf("the silence is not named: %+v, %v", all, err)
 	}
 
 	daemons[1].Kill(t)
-	confirms("high firing") // the other peer never heard of the silence, nor of low
+	confirms("high firing", true) // the other peer never heard of the silence, nor of low
 	send(urls[0], "high", time.Now().Add(-time.Second))
-	confirms("") // resolved
+	confirms("", true) // resolved
 	daemons[0].Kill(t)
-	if _, err := s.Confirm(t.Context()); err == nil || scaling.ClassOf(err) != scaling.Temporary {
-		t.Errorf("no Alertmanager: %v", err)
+	if all, err := s.Confirm(t.Context()); len(all) > 0 || err == nil || scaling.ClassOf(err) != scaling.Temporary {
+		t.Errorf("no Alertmanager: %+v, %v", all, err)
 	}
 }
