@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -203,8 +204,13 @@ func TestPolicyIsPutBackWhenTheInstallationEndsBadly(t *testing.T) {
 				t.Errorf("policy-rc.d was changed (-before +after):\n%s", diff)
 			}
 		})
-		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
-			t.Run(name+", "+signal.String(), func(t *testing.T) {
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
+			t.Run(name+", "+sig.String(), func(t *testing.T) {
+				// A test that was itself started with hang-ups ignored (nohup, some CI)
+				// would pass that on; a signal that is caught is not.
+				caught := make(chan os.Signal, 1)
+				signal.Notify(caught, syscall.SIGHUP)
+				defer signal.Stop(caught)
 				m := newMachine(t)
 				prepare(t, m)
 				before := m.policyState(t)
@@ -214,7 +220,7 @@ func TestPolicyIsPutBackWhenTheInstallationEndsBadly(t *testing.T) {
 					return err
 				})
 				// To the whole group, as a terminal does.
-				if err := syscall.Kill(-process.PID(), signal); err != nil {
+				if err := syscall.Kill(-process.PID(), sig); err != nil {
 					t.Fatal(err)
 				}
 				select {
@@ -222,7 +228,7 @@ func TestPolicyIsPutBackWhenTheInstallationEndsBadly(t *testing.T) {
 				case <-time.After(20 * time.Second):
 					t.Fatal("still running")
 				}
-				if signal == syscall.SIGKILL {
+				if sig == syscall.SIGKILL {
 					// Nobody can tidy up after that but the next run.
 					if err := os.Remove(filepath.Join(m.dir, "hang")); err != nil {
 						t.Fatal(err)

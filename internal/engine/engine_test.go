@@ -58,11 +58,12 @@ func (s *sources) Confirm(context.Context) ([]scaling.Evidence, error) {
 
 func (s *sources) Readings(ctx context.Context) (map[string]scaling.Reading, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	util := s.util
+	s.mu.Unlock() // the listing may hang, and a bubble's time stands still behind a mutex
 	vms, err := s.world.List(ctx)
 	out := map[string]scaling.Reading{}
 	for _, vm := range vms {
-		out[vm.UUID] = scaling.Reading{Utilization: s.util, At: time.Now().Add(-time.Second)}
+		out[vm.UUID] = scaling.Reading{Utilization: util, At: time.Now().Add(-time.Second)}
 	}
 	return out, err
 }
