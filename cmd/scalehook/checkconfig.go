@@ -24,7 +24,8 @@ func newCheckConfigCommand() *cobra.Command {
 		Use:   "check-config [FILE]",
 		Short: "Check a configuration as serve would, without listening or acting",
 		Long: `Check a configuration: its keys and values, the files it names and, unless
---offline, that the providers have what the groups need. Nothing is changed. Every
+--offline, that the providers have what the groups need, the pools can be seen and
+the sources answer. Nothing is changed. Every
 problem is a line "file:line: what is wrong and what would be right".`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,8 +50,8 @@ problem is a line "file:line: what is wrong and what would be right".`,
 	f := cmd.Flags()
 	f.StringVar(&file, "config.file", defaultConfigFile, "configuration file, if it is no argument")
 	f.StringVar(&webConfig, "web.config.file", "", "exporter-toolkit's file to check too")
-	f.BoolVar(&offline, "offline", false, "ask no provider")
-	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for providers")
+	f.BoolVar(&offline, "offline", false, "ask no provider, balancer or source")
+	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for all of them")
 	return cmd
 }
 

@@ -179,8 +179,10 @@ func (r *Runtime) openBalancer(name string, old *Runtime) error {
 	return nil
 }
 
-// Check asks every provider whether what the groups need is there, and changes
-// nothing. It returns what would go wrong and what an operator should know.
+// Check asks every provider whether what the groups need is there, looks at every
+// pool and asks every source, and changes nothing. It returns what would go wrong
+// and what an operator should know; a source that does not answer is no error,
+// since serving starts without it.
 func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(r.providers)) {
@@ -190,6 +192,16 @@ func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("provider %s: %w", name, err))
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(r.Balancers)) {
+		if _, err := r.Balancers[group].Observe(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("pool of group %s: %w", group, err))
+		}
+	}
+	for _, c := range r.Confirmers {
+		if _, err := c.Confirm(ctx); err != nil {
+			warnings = append(warnings, fmt.Sprintf("source %s: %v", c.Source(), err))
 		}
 	}
 	return warnings, errors.Join(errs...)

@@ -121,7 +121,7 @@ func (l *lookups) ask(ctx context.Context, c scaling.Confirmer) *answer {
 		return a // replaced meanwhile
 	}
 	if old := l.sources[c.Source()]; a.err != nil && (old == nil || old.err == nil) {
-		l.eng.log.Warn("the source cannot be asked; it confirms nothing until it can", "source", c.Source(), "err", a.err)
+		l.eng.log.Warn("the source cannot be asked; it confirms nothing until it can", "asked", c.Source(), "err", a.err)
 	}
 	l.sources[c.Source()] = a
 	return a
