@@ -5,8 +5,10 @@ import "fmt"
 // serverConfig is one group on the simulated provider. The load is offered in
 // steps after the start.
 func (t *tour) serverConfig() string {
-	sources, tokens, load := "", "", ""
+	// Without a source that confirms, nothing may be removed but by order.
+	mode, sources, tokens, load := "scale_out_only", "", "", ""
 	if t.monitored() {
+		mode = "full"
 		sources = fmt.Sprintf("prometheus: {url: \"http://%s\"}\nalertmanagers: [{url: \"http://%s\"}]\n", t.prom, t.alerts)
 		tokens = fmt.Sprintf("  - {name: alertmanager, role: alerts, file: %q}\n", t.path("alerts.token"))
 		load = "\n      load: {web: [{after: 8s, vcpus: 2.6}, {after: 40s, vcpus: 0.2}]}"
@@ -25,7 +27,7 @@ balancers:
   sim: {simulated: {provider: sim}}
 groups:
   web:
-    mode: full
+    mode: %s
     min: 1
     max: 3
     high: 70%%
@@ -37,7 +39,7 @@ groups:
     provider: sim
     balancer: sim
     port: 80
-`, sources, t.path("operator.token"), tokens, load)
+`, sources, t.path("operator.token"), tokens, load, mode)
 }
 
 func (t *tour) prometheusConfig() string {
