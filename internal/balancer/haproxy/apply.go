@@ -2,7 +2,6 @@ package haproxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -17,6 +16,11 @@ import (
 // before the next of these, except that one HAProxy's trouble does not keep a
 // newcomer out of another. It looks at HAProxy after each change and never
 // believes an answer.
+//
+// A member that is to serve and whose address a foreign server has is not added:
+// see twinError. A member that leaves goes into maintenance first; what it still
+// has is cut no earlier than cutGrace later. Members that moved to other addresses
+// are replaced one by one: see moving.
 //
 // A member wished ready that HAProxy does not have, since it was restarted or
 // reloaded, is added without traffic like any newcomer and gets traffic by the
@@ -38,7 +42,7 @@ func (p *Pool) apply(ctx context.Context, want scaling.Pool) error {
 	var (
 		views = make([]view, len(p.endpoints))
 		errs  []error
-		twins error
+		twins = twinError{}
 	)
 	for i := range p.endpoints {
 		v, err := p.view(ctx, i)
@@ -46,8 +50,7 @@ func (p *Pool) apply(ctx context.Context, want scaling.Pool) error {
 			errs = append(errs, err)
 			continue
 		}
-		taken, err := p.twins(v, wish)
-		twins = errors.Join(twins, err)
+		taken := p.twins(v, wish, twins)
 		if views[i], err = p.admit(ctx, i, v, wish, taken); err != nil {
 			errs = append(errs, err)
 		}
@@ -55,13 +58,14 @@ func (p *Pool) apply(ctx context.Context, want scaling.Pool) error {
 	if err := classify(errs); err != nil {
 		return err
 	}
+	moving := p.moving(views, wish)
 	// What a reload would start must be right before anything is drained: a
 	// fragment that still lists a draining member would bring it back.
-	if err := p.writeFragment(inService(views, wish)); err != nil {
+	if err := p.writeFragment(inService(views, wish, moving)); err != nil {
 		return err
 	}
 	for i := range p.endpoints {
-		v, err := p.drain(ctx, i, views[i], wish)
+		v, err := p.drain(ctx, i, views[i], wish, moving)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -73,7 +77,7 @@ func (p *Pool) apply(ctx context.Context, want scaling.Pool) error {
 	if err := classify(errs); err != nil {
 		return err
 	}
-	if twins != nil {
+	if len(twins) > 0 {
 		return scaling.WithClass(scaling.Conflict, twins)
 	}
 	return nil
@@ -128,32 +132,18 @@ func (p *Pool) wish(want scaling.Pool) (map[string]wished, error) {
 func (p *Pool) remember(wish map[string]wished) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.joining, p.leaving = map[string]bool{}, map[string]bool{}
+	was := p.leaving
+	p.joining, p.leaving = map[string]bool{}, map[string]time.Time{}
 	for name, w := range wish {
 		p.joining[name] = w.serves()
-		p.leaving[name] = w.state == scaling.MemberLeaving
-	}
-}
-
-// twins finds foreign servers with the address of a member. Behind two names a
-// member would get double traffic, and its drain would drain half of it: the
-// operator has to take the line out.
-func (p *Pool) twins(v view, wish map[string]wished) (taken map[string]bool, err error) {
-	taken = map[string]bool{}
-	for _, s := range v.servers {
-		if _, ours := p.namer.id(s.name); ours || !s.addr.IsValid() {
+		if w.state != scaling.MemberLeaving {
 			continue
 		}
-		for name, w := range wish {
-			if w.addr == s.addr {
-				taken[name] = true
-				err = errors.Join(err, fmt.Errorf(
-					"server %s/%s of haproxy's own configuration has the address %v of %s: it would get traffic past every drain; remove that line",
-					p.cfg.Backend, s.name, s.addr, name))
-			}
+		p.leaving[name] = time.Now()
+		if since, ok := was[name]; ok {
+			p.leaving[name] = since
 		}
 	}
-	return taken, err
 }
 
 // admit adds what is missing and lets in what is checked. It only ever adds
@@ -292,10 +282,10 @@ func (p *Pool) set(ctx context.Context, i int, server, state string) error {
 }
 
 // drain takes traffic from everything of ours that should have none.
-func (p *Pool) drain(ctx context.Context, i int, v view, wish map[string]wished) (view, error) {
+func (p *Pool) drain(ctx context.Context, i int, v view, wish map[string]wished, moving map[string]bool) (view, error) {
 	drained := map[string]bool{}
 	for _, s := range v.servers {
-		if !s.ready() || p.keeps(s, wish) {
+		if !s.ready() || p.keeps(s, wish, moving) {
 			continue
 		}
 		if w, ok := wish[s.name]; ok && w.state == scaling.MemberLeaving {
@@ -322,19 +312,21 @@ func (p *Pool) drain(ctx context.Context, i int, v view, wish map[string]wished)
 }
 
 // keeps reports whether a server that takes traffic is to keep it: it is foreign,
-// or wished ready at that address.
-func (p *Pool) keeps(s server, wish map[string]wished) bool {
+// or wished ready, at that address or at another whose turn has not come.
+func (p *Pool) keeps(s server, wish map[string]wished, moving map[string]bool) bool {
 	if _, ours := p.namer.id(s.name); !ours {
 		return true
 	}
 	w, ok := wish[s.name]
-	return ok && w.state == scaling.MemberReady && w.addr == s.addr
+	return ok && w.state == scaling.MemberReady && (w.addr == s.addr || !moving[s.name])
 }
 
-// remove deletes what is wished leaving, cutting its sessions, and what is not
-// wished (or has moved to another address), once it has none. before is what the
-// pool was at the start of the Apply: a server drained only just now may have been
-// given a request that is not counted yet, so it waits for the next Apply.
+// remove deletes what is wished leaving, what is not wished and what has drained
+// for its move to another address, once it has no sessions. What leaves goes into
+// maintenance at once, and its sessions are cut when it was there at the start of
+// an Apply and cutGrace is over. before is what the pool was at the start: a server
+// that took traffic then may have been given a request that is not counted yet, so
+// it waits for the next Apply.
 func (p *Pool) remove(ctx context.Context, i int, before, v view, wish map[string]wished) error {
 	gone := map[string]bool{}
 	for _, s := range v.servers {
@@ -342,18 +334,23 @@ func (p *Pool) remove(ctx context.Context, i int, before, v view, wish map[strin
 			continue
 		}
 		w, ok := wish[s.name]
-		cut := ok && w.state == scaling.MemberLeaving
-		stays := ok && !cut && (!w.addr.IsValid() || w.addr == s.addr)
+		leaves := ok && w.state == scaling.MemberLeaving
+		stays := ok && !leaves && (!w.addr.IsValid() || w.addr == s.addr)
 		if stays {
 			continue
 		}
-		if !cut {
-			b, _ := before.server(s.name)
-			if b.ready() || s.sessions > 0 || v.olderSessions(s.name) > 0 {
-				continue
+		b, _ := before.server(s.name)
+		switch {
+		case leaves && b.ready():
+			if err := p.set(ctx, i, s.name, "maint"); err != nil {
+				return err
 			}
+			gone[s.name] = false
+			continue
+		case !leaves && (b.ready() || s.sessions > 0 || v.olderSessions(s.name) > 0):
+			continue
 		}
-		deleted, err := p.delete(ctx, i, s, cut)
+		deleted, err := p.delete(ctx, i, s, leaves && b.maint() && p.cuts(s.name))
 		if err != nil {
 			return err
 		}
@@ -392,6 +389,9 @@ func (p *Pool) delete(ctx context.Context, i int, s server, cut bool) (bool, err
 		if answer != "" {
 			return false, p.refused(i, "cut the sessions of "+p.path(s.name), answer, scaling.Temporary)
 		}
+		if s.sessions > 0 {
+			p.logger.Warn("sessions cut", "server", s.name, "sessions", s.sessions, "socket", stats.address)
+		}
 	}
 	answer, err := stats.change(ctx, "del", "server", p.path(s.name))
 	if err != nil {
@@ -425,21 +425,4 @@ func (p *Pool) refused(i int, what, answer string, class scaling.Class) error {
 		return fmt.Errorf("haproxy at %s: %s: %w", at, what, known)
 	}
 	return scaling.Errorf(class, "haproxy at %s: %s: refused with %q", at, what, shorten(answer))
-}
-
-// inService lists the members that are wished ready and take traffic at every
-// HAProxy: what a reload may start as it is.
-func inService(views []view, wish map[string]wished) []wished {
-	var out []wished
-	for name, w := range wish {
-		ready := w.state == scaling.MemberReady
-		for _, v := range views {
-			s, there := v.server(name)
-			ready = ready && there && s.ready() && s.addr == w.addr
-		}
-		if ready {
-			out = append(out, w)
-		}
-	}
-	return out
 }

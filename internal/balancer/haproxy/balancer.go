@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -65,7 +66,7 @@ func (b *Balancer) Pool(group string, cfg PoolConfig) (*Pool, error) {
 		group: group, cfg: cfg, endpoints: b.endpoints, namer: b.namer,
 		options: append(cfg.Check.words(), cfg.ServerOptions...),
 		logger:  b.logger.With("group", group, "backend", cfg.Backend),
-		born:    map[born]bool{}, joining: map[string]bool{}, leaving: map[string]bool{}, pids: map[string]int{},
+		born:    map[born]bool{}, joining: map[string]bool{}, leaving: map[string]time.Time{}, pids: map[string]int{},
 	}, nil
 }
 
@@ -81,8 +82,9 @@ type Pool struct {
 	mu      sync.Mutex
 	born    map[born]bool
 	joining map[string]bool // servers that the last wish had on their way into service
-	leaving map[string]bool // servers that the last wish cut
 	pids    map[string]int  // by socket: the worker that answered last
+	// leaving has the servers that the last wish had leave, and since when.
+	leaving map[string]time.Time
 }
 
 // born says that a server was added as a newcomer in this very worker, so that no
@@ -133,8 +135,8 @@ func (p *Pool) Observe(ctx context.Context) (scaling.PoolStatus, error) {
 }
 
 // members lists the servers of one HAProxy, then ours that only its older workers
-// still serve: but for those wished leaving, since nothing can be cut in an older
-// worker and nobody is to wait for it any more.
+// still serve: but for those whose sessions are to be cut, since that cannot be
+// done in an older worker and nobody is to wait for it any more.
 func (p *Pool) members(i int, v view) []scaling.MemberStatus {
 	var out []scaling.MemberStatus
 	listed := map[string]bool{}
@@ -146,7 +148,7 @@ func (p *Pool) members(i int, v view) []scaling.MemberStatus {
 		for name := range o.servers {
 			id, ours := p.namer.id(name)
 			n := v.olderSessions(name)
-			if listed[name] || !ours || n == 0 || p.leaves(name) {
+			if listed[name] || !ours || n == 0 || p.cuts(name) {
 				continue
 			}
 			listed[name] = true
@@ -200,10 +202,18 @@ func (p *Pool) joins(server string) bool {
 	return p.joining[server]
 }
 
-func (p *Pool) leaves(server string) bool {
+// cutGrace is how long a member was wished leaving at least before its sessions
+// are cut. An observation may have missed a request that was given to the member
+// just before, and that one should end by itself.
+const cutGrace = time.Second
+
+// cuts reports whether a server has been leaving for so long that its sessions may
+// be cut. After a start that time begins anew.
+func (p *Pool) cuts(server string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.leaving[server]
+	since, leaving := p.leaving[server]
+	return leaving && time.Since(since) >= cutGrace
 }
 
 func (p *Pool) bornHere(i int, v view, server string) bool {

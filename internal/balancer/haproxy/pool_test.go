@@ -332,6 +332,102 @@ func TestAForeignServerWithAMembersAddressIsAConflict(t *testing.T) {
 	}
 }
 
+func TestATwinConcernsItsMemberAndNobodyElse(t *testing.T) {
+	r := newRig(t, rigOptions{fragment: true})
+	p := r.pool()
+	a, b, c := newGuest(t), newGuest(t), newGuest(t)
+	// The members of an error that everything else was applied in spite of.
+	concerns := func(err error) []string {
+		if partial, ok := errors.AsType[interface {
+			error
+			Members() []string
+		}](err); ok {
+			return partial.Members()
+		}
+		return nil
+	}
+	twin := func(state scaling.MemberState) scaling.Member { return member("twin", r.static, state) }
+	// An adopted VM that haproxy.cfg lists: all others come and go beside it.
+	for _, want := range []struct {
+		desc string
+		wish scaling.Pool
+		done func(scaling.PoolStatus) bool
+	}{
+		{"a and c in service", wish(twin(ready), member("a", a, ready), member("c", c, ready)), func(s scaling.PoolStatus) bool { return is("a", ready)(s) && is("c", ready)(s) }},
+		{"b checked", wish(twin(ready), member("a", a, ready), member("b", b, joining), member("c", c, ready)), is("b", joining)},
+		{"a drained", wish(twin(ready), member("a", a, draining), member("b", b, ready), member("c", c, ready)), quiet("a")},
+		{"a gone", wish(twin(ready), member("a", a, leaving), member("b", b, ready), member("c", c, ready)), gone("a")},
+		{"c gone", wish(twin(ready), member("b", b, ready)), gone("c")},
+	} {
+		testenv.Eventually(t, 20*time.Second, want.desc, func() error {
+			err := p.Apply(t.Context(), want.wish)
+			if ids := concerns(err); scaling.ClassOf(err) != scaling.Conflict || len(ids) != 1 || ids[0] != "twin" {
+				t.Fatalf("the error is %v and concerns %v, want a conflict of the twin alone", err, ids)
+			}
+			if s := observe(t, p); !want.done(s) {
+				return fmt.Errorf("the pool is %+v", s.Members)
+			}
+			return nil
+		})
+	}
+	// Whoever is to serve no more has no conflict, whatever was added beside it.
+	for _, state := range []scaling.MemberState{draining, leaving} {
+		settle(t, p, wish(twin(state), member("b", b, ready)), "a twin that is "+string(state), is("b", ready))
+	}
+	settle(t, p, wish(twin(leaving), member("b", b, ready)), "the twin gone", gone("twin"))
+	// With the line gone, the member is added like any other.
+	if answer := r.ask("set server web/" + foreign + " state maint"); strings.TrimSpace(answer) != "" {
+		t.Fatal(answer)
+	}
+	testenv.Eventually(t, 10*time.Second, "the line to be gone", func() error {
+		if answer := r.ask("del server web/" + foreign); !strings.Contains(answer, "deleted") {
+			return errors.New(answer)
+		}
+		return nil
+	})
+	settle(t, p, wish(twin(ready), member("b", b, ready)), "the former twin in service", is("twin", ready))
+}
+
+func TestALeavingMemberIsCutWhenItsGraceIsOver(t *testing.T) {
+	r := newRig(t, rigOptions{fragment: true, noStatic: true})
+	p := r.pool()
+	a, b := newGuest(t), newGuest(t)
+	settle(t, p, wish(member("a", a, ready)), "a in service", is("a", ready))
+	answers := make(chan error, 2)
+	send := func(hold string) {
+		before := a.inFlight()
+		go func() { answers <- post(t.Context(), r.front, hold) }()
+		testenv.Eventually(t, 5*time.Second, "the request to arrive", func() error {
+			if a.inFlight() == before {
+				return errors.New("not there")
+			}
+			return nil
+		})
+	}
+	send("20s")
+	send("500ms")
+	settle(t, p, wish(member("a", a, ready), member("b", b, ready)), "b in service", is("b", ready))
+	start := time.Now()
+	want := wish(member("a", a, leaving), member("b", b, ready))
+	apply(t, p, want)
+	if m, ok := observe(t, p).Member("a"); !ok || m.State != leaving || m.Sessions == 0 {
+		t.Errorf("after the first apply the member is %+v (%v), want it there with its sessions", m, ok)
+	}
+	if err := post(t.Context(), r.front, "0s"); err != nil || b.served.Load() == 0 {
+		t.Errorf("a request beside the leaving member: %v, %d arrived", err, b.served.Load())
+	}
+	settle(t, p, want, "a gone", gone("a"))
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the member was gone after %v only", took)
+	}
+	if err := <-answers; err != nil {
+		t.Errorf("a request that ended within the grace was lost: %v", err)
+	}
+	if err := <-answers; err == nil {
+		t.Error("a request of 20s was answered: nothing was cut")
+	}
+}
+
 func TestHostileValuesAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	r := newRig(t, rigOptions{fragment: true})
 	p := r.pool()

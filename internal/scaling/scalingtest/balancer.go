@@ -66,7 +66,8 @@ func Balancer(t *testing.T, fresh func(t *testing.T) BalancerUnderTest) {
 		{"a member whose check fails reads down and comes up again", health, balancerSeesHealth},
 		{"a drain keeps what is in flight and takes nothing new", drains, balancerDrains},
 		{"a drain that is cancelled brings the traffic back", drains, balancerCancelsDrain},
-		{"a leaving member goes at once, with what it has", always, balancerLeaves},
+		{"a leaving member goes with what it has", always, balancerLeaves},
+		{"a leaving member's last request may end by itself", drains, balancerLeavesLast},
 		{"a member that is not wished leaves without being cut", drains, balancerForgets},
 		{"a member that moved to another address is followed", always, balancerMoves},
 		{"an empty wish is refused unless it says so", always, balancerRefusesEmpty},
@@ -226,6 +227,24 @@ func balancerLeaves(_ *testing.T, b *balancerCase) {
 		defer held.abandon()
 	}
 	b.until("the member is gone", absent("a"), member("a", first, scaling.MemberLeaving), member("b", second, scaling.MemberReady))
+}
+
+// balancerLeavesLast gives a member a request that no observation saw: its sessions
+// are not cut by the first Apply that wishes it leaving.
+func balancerLeavesLast(t *testing.T, b *balancerCase) {
+	first, second := b.server(), b.server()
+	b.inService(member("a", first, scaling.MemberReady))
+	held := b.hold(first)
+	b.inService(member("a", first, scaling.MemberReady), member("b", second, scaling.MemberReady))
+	want := []scaling.Member{member("a", first, scaling.MemberLeaving), member("b", second, scaling.MemberReady)}
+	b.apply(want...)
+	before := first.served.Load()
+	b.send(20)
+	if n := first.served.Load() - before; n != 0 {
+		t.Errorf("a leaving member got %d new requests", n)
+	}
+	held.release()
+	b.until("the member is gone", absent("a"), want...)
 }
 
 func balancerForgets(t *testing.T, b *balancerCase) {

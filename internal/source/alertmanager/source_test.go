@@ -325,7 +325,7 @@ func TestRealAlertmanagersConfirmWhatTheyHold(t *testing.T) {
 			asked := time.Now()
 			all, err := s.Confirm(t.Context())
 			if (err != nil) != peersMissing {
-				return fmt.Errorf("the error is %v, and a peer is missing: %t", err, peersMissing)
+				return errors.Join(fmt.Errorf("a peer is missing: %t", peersMissing), err)
 			}
 			found := make([]string, 0, len(all))
 			for _, e := range all {
