@@ -61,7 +61,7 @@ func TestAFutureStartProvesNothing(t *testing.T) {
 	w.st.Leases[0].FirstSeen = at(190)
 	w.in.Lookup.Asked = nil // nobody can be asked
 	n := 0
-	for sec := 200; sec < 370; sec += 1 {
+	for sec := 200; sec < 370; sec++ {
 		w.in.Now = at(sec)
 		if v := begin(w, ids); v.Action == scaling.ActionScaleOut {
 			n++

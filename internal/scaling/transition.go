@@ -52,7 +52,7 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 	case ActionScaleIn:
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityScaleIn, Status: ActivityPending, Cause: v.Cause, Remove: v.Victim, Created: now}
 		s.Open = append(s.Open, a)
-		s.drain(v.Victim, a.ID, g, now)
+		s.drain(v.Victim, a.ID, now)
 	case ActionHandover:
 		a := Activity{
 			ID: ids.Activity(now), Group: g.Name, Kind: ActivityHandover, Status: ActivityPending, Cause: v.Cause,
@@ -111,7 +111,7 @@ func (s *State) launch(v Verdict, kind ActivityKind, g Group, now time.Time, ids
 	}
 }
 
-func (s *State) drain(id, activity string, g Group, now time.Time) {
+func (s *State) drain(id, activity string, now time.Time) {
 	i := s.Instance(id)
 	if i == nil || i.State != StateInService {
 		return
@@ -258,7 +258,7 @@ func (s *State) Advance(g Group, now time.Time) bool {
 			changed = true
 		case next.State == StateInService:
 			s.Primary = next.ID
-			s.drain(old.ID, a.ID, g, now)
+			s.drain(old.ID, a.ID, now)
 			changed = true
 		}
 	}
