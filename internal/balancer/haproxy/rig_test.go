@@ -115,6 +115,13 @@ func (r *rig) start() {
 	cmd := exec.Command(testenv.Path(r.t, "haproxy"), "-W", "-S", r.master,
 		"-f", filepath.Join(r.dir, "haproxy.cfg"), "-f", filepath.Join(r.dir, "web.cfg"))
 	r.proc = testenv.Start(r.t, cmd, testenv.Listening(r.front))
+	// It listens for clients a moment before it listens for commands.
+	testenv.Eventually(r.t, 20*time.Second, "the socket to answer", func() error {
+		if r.pid() == "" {
+			return errors.New("no answer")
+		}
+		return nil
+	})
 }
 
 // restart kills HAProxy as a crash would and starts it again.
