@@ -24,6 +24,7 @@ type engine struct {
 	results map[string]scaling.NotifyResult
 	views   []scaling.GroupView
 	wait    <-chan struct{} // Notify waits for it
+	reached chan struct{}   // if not nil, told when Notify begins
 	panics  bool
 }
 
@@ -84,6 +85,9 @@ func (e *engine) has(group string) bool {
 func (e *engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scaling.NotifyResult, error) {
 	if e.panics {
 		panic("planted")
+	}
+	if e.reached != nil {
+		e.reached <- struct{}{}
 	}
 	if e.wait != nil {
 		select {

@@ -101,7 +101,7 @@ func TestSlowAndSilentClientsCannotStarveAGoodOne(t *testing.T) {
 func TestARequestThatTheEngineWorksOnIsNotDropped(t *testing.T) {
 	e := newEngine()
 	release := make(chan struct{})
-	e.wait = release
+	e.wait, e.reached = release, make(chan struct{}, 1)
 	opts := options(t, e)
 	opts.MaxConnections = 2
 	s := newServer(t, opts)
@@ -120,6 +120,12 @@ func TestARequestThatTheEngineWorksOnIsNotDropped(t *testing.T) {
 		}
 		answered <- err
 	}()
+	// Before, it is as droppable as any other.
+	select {
+	case <-e.reached:
+	case err := <-answered:
+		t.Fatalf("ended before the engine saw it: %v", err)
+	}
 	client := httpClient(nil)
 	for range 20 {
 		c, err := net.Dial("tcp", address)
