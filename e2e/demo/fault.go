@@ -21,11 +21,16 @@ func (w *world) startFault(ctx context.Context, res *result) error {
 	default:
 		return nil
 	}
+	w.beside(ctx, do)
+	return nil
+}
+
+// beside runs something until it ends or the world is closed.
+func (w *world) beside(ctx context.Context, do func(context.Context)) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { do(ctx) })
 	w.stopFault = func() { cancel(); wg.Wait() }
-	return nil
 }
 
 // joinUnchecked gives every joining server traffic before its first check.
@@ -46,8 +51,9 @@ func (w *world) joinUnchecked(ctx context.Context) {
 	}
 }
 
-// reloadMidDrain reloads HAProxy once a member drains. Without the fragment that
-// the product keeps for that, HAProxy comes up without any member.
+// reloadMidDrain reloads HAProxy once a member drains, as anybody may. With the
+// fragment and the master socket nothing is lost by it; without them, as the fault
+// has it, HAProxy comes up without any member.
 func (w *world) reloadMidDrain(ctx context.Context, res *result) {
 	for each(ctx, 50*time.Millisecond) {
 		stat, err := w.haproxy.Run(ctx, "show stat")
@@ -63,6 +69,7 @@ func (w *world) reloadMidDrain(ctx context.Context, res *result) {
 				if err := w.haproxy.Reload(ctx); err != nil {
 					res.fail("reload HAProxy: %v", err)
 				}
+				w.reloaded.Store(true)
 				return
 			}
 		}

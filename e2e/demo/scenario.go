@@ -125,14 +125,20 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 	if !isPrimary(g, "vm-test-clone") {
 		return errors.New("vm-test-clone should be primary")
 	}
+	if w.fault == faultNone {
+		w.beside(ctx, func(ctx context.Context) { w.reloadMidDrain(ctx, res) })
+	}
 	if _, err := operator[any](ctx, w, http.MethodPost, "/groups/"+w.group.name+"/handover", struct{}{}); err != nil {
 		return fmt.Errorf("manual handover: %w", err)
 	}
-	if err := res.phase(ctx, w, "one more handover, by a manual POST", launchLimit+removeLimit, settled(names("vm-test-clone-2")), expect{kind: "handover", cause: "manual"}); err != nil {
+	if err := res.phase(ctx, w, "one more handover, by a manual POST; HAProxy is reloaded in mid-drain", launchLimit+removeLimit, settled(names("vm-test-clone-2")), expect{kind: "handover", cause: "manual"}); err != nil {
 		return err
 	}
 	if g, err = w.view(ctx); err != nil {
 		return err
+	}
+	if w.fault == faultNone && !w.reloaded.Load() {
+		return fmt.Errorf("HAProxy was not reloaded in mid-drain")
 	}
 	if !isPrimary(g, "vm-test-clone-2") {
 		return errors.New("vm-test-clone-2 should be primary")

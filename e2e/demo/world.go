@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/scalehook/scalehook/e2e/guest"
@@ -37,6 +38,7 @@ type world struct {
 	before                     lab.Snapshot
 	load                       *load
 	stopFault                  func()
+	reloaded                   atomic.Bool // HAProxy was reloaded in mid-drain
 }
 
 // startWorld brings everything up, in the order of the path: guests' host,

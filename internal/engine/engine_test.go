@@ -77,6 +77,7 @@ type rig struct {
 	db      string
 	group   scaling.Group
 	observe bool
+	wrap    func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
 
 	store *store.Store
 	eng   *engine.Engine
@@ -120,9 +121,13 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	var pool scaling.Balancer = r.world.Pool("web")
+	if r.wrap != nil {
+		pool = r.wrap(pool)
+	}
 	r.eng, err = engine.New(ctx, engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
-		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}},
+		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: pool}},
 		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
 	})
 	if err != nil {

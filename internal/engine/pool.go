@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -142,11 +144,11 @@ func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.
 		g.log.Info("the pool is reconciled again", "pool", gc.Group.Balancer)
 	}
 	g.pool.err = err
+	g.pool.applied = scaling.Pool{}
 	if oerr == nil {
 		g.pool.status, g.pool.seen = st, begun
-		g.pool.applied = scaling.Pool{}
-		if err == nil && apply {
-			g.pool.applied = want
+		if apply {
+			g.pool.applied = applied(want, err)
 		}
 	}
 	g.broadcast()
@@ -159,6 +161,22 @@ func (g *group) poolSeen() time.Time {
 	return g.pool.seen
 }
 
+// applied returns the part of a wish that was applied in spite of an error: all of
+// it without one, none with most, and all but the members that the error names
+// where it says that the others are as wished.
+func applied(want scaling.Pool, err error) scaling.Pool {
+	if err == nil {
+		return want
+	}
+	var part interface{ Members() []string }
+	if !errors.As(err, &part) {
+		return scaling.Pool{}
+	}
+	but := part.Members()
+	want.Members = slices.DeleteFunc(slices.Clone(want.Members), func(m scaling.Member) bool { return slices.Contains(but, m.ID) })
+	return want
+}
+
 // member returns what the last good observation says of an instance, and whether
 // that observation followed a wish for the given state that is younger than since.
 func (g *group) member(id string, wished scaling.MemberState, since time.Time) (st scaling.MemberStatus, present, current bool) {
@@ -169,7 +187,7 @@ func (g *group) member(id string, wished scaling.MemberState, since time.Time) (
 			current = true
 		}
 	}
-	if g.pool.err != nil || !g.pool.seen.After(since) {
+	if !g.pool.seen.After(since) {
 		current = false
 	}
 	st, present = g.pool.status.Member(id)

@@ -3,6 +3,8 @@ package engine_test
 import (
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +128,44 @@ func TestRestartInJoining(t *testing.T) {
 		if r.serving() != "web-1 web-2" {
 			t.Errorf("in service %s, %v", r.serving(), r.activities())
 		}
+	})
+}
+
+// listed is a balancer whose configuration already has one of the members.
+type listed struct {
+	scaling.Balancer
+	name string
+}
+
+type listedError struct{ ids []string }
+
+func (e listedError) Error() string     { return "listed in the balancer's own configuration" }
+func (e listedError) Members() []string { return e.ids }
+
+func (b listed) Apply(ctx context.Context, want scaling.Pool) error {
+	var ids []string
+	want.Members = slices.DeleteFunc(slices.Clone(want.Members), func(m scaling.Member) bool {
+		twin := m.Name == b.name && (m.State == scaling.MemberJoining || m.State == scaling.MemberReady)
+		if twin {
+			ids = append(ids, m.ID)
+		}
+		return twin
+	})
+	if err := b.Balancer.Apply(ctx, want); err != nil {
+		return err
+	}
+	if len(ids) > 0 {
+		return scaling.WithClass(scaling.Conflict, listedError{ids})
+	}
+	return nil
+}
+
+func TestAMemberThatTheBalancerListsBlocksOnlyItself(t *testing.T) {
+	scenario(t, "a member that cannot be added blocks only itself", func(r *rig) {
+		r.group.Min = 2
+		r.wrap = func(b scaling.Balancer) scaling.Balancer { return listed{b, "web-1"} }
+	}, func(r *rig) {
+		r.await("web-2 serves", func() bool { return strings.Contains(r.serving(), "web-2") })
+		r.await("another takes the place of web-1", func() bool { return r.serving() == "web-2 web-3" })
 	})
 }

@@ -16,8 +16,8 @@ const (
 	MemberReady MemberState = "ready"
 	// MemberDraining: gets no new traffic; what it has goes on.
 	MemberDraining MemberState = "draining"
-	// MemberLeaving: to be removed now, its remaining sessions cut. Wished only
-	// after a drain ended or its deadline passed.
+	// MemberLeaving: to be removed; what remains of its sessions is cut after a
+	// moment. Wished only after a drain ended or its deadline passed.
 	MemberLeaving MemberState = "leaving"
 )
 
