@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -153,23 +154,20 @@ func TestWhatAGuestAnsweredIsKnownAfterItIsGone(t *testing.T) {
 
 func TestACollectorThatComesLateGetsEverything(t *testing.T) {
 	collector := guest.NewCollector()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	g := startGuestd(t, buildGuestd(t), "web-1", "http://"+addr)
+	var came atomic.Bool
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !came.Load() {
+			http.Error(w, "not yet", http.StatusServiceUnavailable)
+			return
+		}
+		collector.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	g := startGuestd(t, buildGuestd(t), "web-1", srv.URL)
 	for i := range 20 {
 		g.get(t.Context(), "/echo", fmt.Sprintf("r-%d", i))
 	}
-	ln, err = net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: collector, ReadHeaderTimeout: time.Second}
-	defer srv.Close()
-	go func() { _ = srv.Serve(ln) }()
+	came.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := collector.AwaitNoted(ctx, 20); err != nil {
