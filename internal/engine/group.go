@@ -344,7 +344,7 @@ const lostListings = 2
 // compare holds the state against the newest complete listing: instances in
 // service without a VM, and failed ones of which a person removed the rest.
 func (g *group) compare(inv *inventory) (gone, cleared []string) {
-	if inv == nil {
+	if inv == nil || g.observing() {
 		return nil, nil
 	}
 	seen, err := inv.status()
