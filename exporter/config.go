@@ -26,8 +26,9 @@ type Config struct {
 	// HangTimeout is the age at which a call to libvirt counts as hung and is
 	// left behind on its connection.
 	HangTimeout time.Duration
-	// KeepAliveInterval, in whole seconds, and KeepAliveCount say when a daemon
-	// that does not answer counts as gone: after Interval × (Count + 1).
+	// KeepAliveInterval, in whole seconds, and KeepAliveCount say when a remote
+	// daemon that does not answer counts as gone: after Interval × (Count + 1).
+	// Connections over a UNIX socket have no keep-alive.
 	KeepAliveInterval time.Duration
 	KeepAliveCount    uint
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // maxHung bounds the calls that one connection has left behind, and so the
-// operating system threads and libvirt workers that they hold.
+// operating system threads and libvirt workers that they hold: one each, and
+// maxReaders for a pass over the domains that began while none hung.
 const maxHung = 3
 
 // errClosed is what a pass gets once its connection was closed for good.

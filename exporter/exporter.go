@@ -11,6 +11,11 @@ import (
 	"libvirt.org/go/libvirt"
 )
 
+// maxReaders is how many domains a pass reads at once. libvirtd takes five
+// requests of one client at a time unless it is told otherwise, and more than
+// three gain nothing.
+const maxReaders = 3
+
 // Exporter reads libvirt on every scrape. Scrapes may overlap. Make one with
 // New and end it with Close.
 type Exporter struct {
@@ -27,7 +32,7 @@ type Exporter struct {
 }
 
 // New makes an exporter. It opens no connection: the first scrape does. A
-// Runtime must have been started.
+// Runtime must have been started with the same URI.
 func New(config Config, logger *slog.Logger) (*Exporter, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("check the exporter's configuration: %w", err)
@@ -77,7 +82,7 @@ func (e *Exporter) Gather(ctx context.Context) []*dto.MetricFamily {
 // when libvirt could not be asked; single domains that could not be read are a
 // failure of the collector only.
 func (e *Exporter) gatherDomains(ctx context.Context, p *page, start time.Time) (domains []domain, ok bool) {
-	domains, err := e.domains.do(ctx, session.Domains)
+	domains, err := e.domains.do(ctx, func(s session) ([]domain, error) { return s.Domains(e.readers()) })
 	var partial *partialError
 	ok = err == nil || errors.As(err, &partial)
 	if err != nil {
@@ -88,6 +93,15 @@ func (e *Exporter) gatherDomains(ctx context.Context, p *page, start time.Time) 
 		e.writeDomain(p, &domains[i])
 	}
 	return domains, ok
+}
+
+// readers is how many domains are read at once. While an earlier pass hangs it
+// is 1: what that one hangs on would hold as many of the daemon's workers again.
+func (e *Exporter) readers() int {
+	if e.domains.hungCalls() > 0 {
+		return 1
+	}
+	return maxReaders
 }
 
 // gatherDetails runs the other collectors that are switched on, at once.

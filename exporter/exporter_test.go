@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -304,6 +306,41 @@ func TestScrapeAnswersWithinItsTimeWhenLibvirtHangs(t *testing.T) {
 	})
 }
 
+func TestDomainsAreReadOneByOneWhileAPassHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var hang atomic.Bool
+		hang.Store(true)
+		var mu sync.Mutex
+		var readers []int
+		e := fakeExporter(t, Collectors{}, &fakeSession{
+			readers: func(n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				readers = append(readers, n)
+			},
+			domains: func() ([]domain, error) {
+				if hang.Load() {
+					<-release
+				}
+				return nil, nil
+			},
+		})
+		scrape(t, e) // hangs
+		scrape(t, e) // leaves the first behind and hangs too
+		hang.Store(false)
+		scrape(t, e)
+		close(release)
+		synctest.Wait()
+		scrape(t, e)
+		mu.Lock()
+		defer mu.Unlock()
+		if diff := cmp.Diff([]int{maxReaders, 1, 1, maxReaders}, readers); diff != "" {
+			t.Errorf("read at once (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestScrapeTakesThePrometheusTimeoutLessTheOffset(t *testing.T) {
 	e := fakeExporter(t, Collectors{}, &fakeSession{})
 	for header, want := range map[string]time.Duration{
@@ -491,6 +528,30 @@ func TestSocketOfASnapIsFoundByName(t *testing.T) {
 	find("qemu:///session", "qemu:///session")
 	touch("own")
 	find(DefaultURI, DefaultURI)
+}
+
+func TestURIIsRemoteUnlessItIsAUNIXSocketOfThisHost(t *testing.T) {
+	for uri, want := range map[string]bool{
+		DefaultURI:        false,
+		"qemu:///session": false,
+		"test:///default": false,
+		"xen:///":         false,
+		"lxc:///":         false,
+		"qemu+unix:///system?socket=/run/libvirt/libvirt-sock": false,
+		"qemu+tls://host/system":                               true,
+		"qemu://host/system":                                   true,
+		"qemu+tcp:///system":                                   true,
+		"qemu+ssh://root@host:22/system":                       true,
+		"qemu+libssh2://host/system":                           true,
+		"qemu+ext:///system?command=/bin/relay":                true,
+		"esx://host/":                                          true,
+		"an-alias":                                             true,
+		":":                                                    true,
+	} {
+		if got := remote(uri); got != want {
+			t.Errorf("%s is remote: %v, want %v", uri, got, want)
+		}
+	}
 }
 
 func TestConfigurationReportsEverythingThatIsWrong(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 // with nothing.
 type fakeSession struct {
 	domains  func() ([]domain, error)
+	readers  func(int) // is told how many domains may be read at once
 	stats    func(libvirt.DomainStatsTypes) ([]domainStats, error)
 	describe func(uuid string) (description, error)
 	close    func()
@@ -15,7 +16,10 @@ type fakeSession struct {
 
 var _ session = (*fakeSession)(nil)
 
-func (f *fakeSession) Domains() ([]domain, error) {
+func (f *fakeSession) Domains(readers int) ([]domain, error) {
+	if f.readers != nil {
+		f.readers(readers)
+	}
 	if f.domains == nil {
 		return nil, nil
 	}

@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,10 +12,14 @@ import (
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
-// TestMain runs libvirt's event loop, which exists once per process, around
-// all tests, and looks for goroutines that they left behind.
+// runtimeURI is the environment variable with the URI for StartRuntime; it is
+// empty except in the process that TestEventLoopLeaksNothing starts.
+const runtimeURI = "SCALEHOOK_TEST_RUNTIME_URI"
+
+// TestMain starts libvirt's client library, once per process, around all
+// tests, and looks for goroutines that they left behind.
 func TestMain(m *testing.M) {
-	runtime, err := StartRuntime()
+	runtime, err := StartRuntime(cmp.Or(os.Getenv(runtimeURI), DefaultURI))
 	if err != nil {
 		// The tests that need libvirt say so themselves, see needLibvirt.
 		os.Exit(m.Run())

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"libvirt.org/go/libvirt"
 )
@@ -48,8 +50,8 @@ var (
 type session interface {
 	// Domains lists all domains, active and inactive, each with its info. A
 	// domain that vanishes meanwhile is left out. An error comes with the
-	// domains that could be read.
-	Domains() ([]domain, error)
+	// domains that could be read. Up to readers infos are asked for at once.
+	Domains(readers int) ([]domain, error)
 	// Stats reads the bulk statistics of all active domains. A domain that is
 	// stuck is in the answer with fewer fields.
 	Stats(types libvirt.DomainStatsTypes) ([]domainStats, error)
@@ -77,11 +79,15 @@ type keepAlive struct {
 	Count   uint
 }
 
-// openLibvirt opens a read-only connection. It blocks as long as libvirt does.
+// openLibvirt opens a read-only connection, with keep-alive if it is remote.
+// It blocks as long as libvirt does.
 func openLibvirt(uri string, ka keepAlive) (session, error) {
 	conn, err := libvirt.NewConnectReadOnly(uri)
 	if err != nil {
 		return nil, fmt.Errorf("open %s read-only: %w", uri, err)
+	}
+	if !remote(uri) {
+		return &libvirtSession{conn: conn}, nil
 	}
 	// An in-process driver has no keep-alive and nothing to lose contact with.
 	if err := conn.SetKeepAlive(ka.Seconds, ka.Count); err != nil && !errors.Is(err, libvirt.ERR_NO_SUPPORT) {
@@ -91,37 +97,27 @@ func openLibvirt(uri string, ka keepAlive) (session, error) {
 	return &libvirtSession{conn: conn}, nil
 }
 
-func (s *libvirtSession) Domains() ([]domain, error) {
+func (s *libvirtSession) Domains(readers int) ([]domain, error) {
 	handles, err := s.conn.ListAllDomains(0)
 	if err != nil {
 		return nil, s.failure("list all domains", err)
 	}
+	read, failures := readDomains(handles, readers)
 	domains := make([]domain, 0, len(handles))
-	var failed []*libvirt.Domain
-	for i := range handles {
-		d, err := readDomain(&handles[i])
-		switch {
-		case err == nil:
-			domains = append(domains, d)
-		case errors.Is(err, libvirt.ERR_NO_DOMAIN):
-		default:
-			failed = append(failed, &handles[i])
-		}
-	}
 	// QEMU's process can be gone a moment before libvirt knows it; a second
 	// look tells a domain that is going from one that cannot be read.
 	var errs []error
-	for _, h := range failed {
-		d, err := readDomain(h)
+	for i := range handles {
+		d, err := read[i], failures[i]
+		if err != nil && !errors.Is(err, libvirt.ERR_NO_DOMAIN) && s.alive() {
+			d, err = readDomain(&handles[i])
+		}
 		switch {
 		case err == nil:
 			domains = append(domains, d)
 		case errors.Is(err, libvirt.ERR_NO_DOMAIN):
 		default:
 			errs = append(errs, err)
-		}
-		if !s.alive() {
-			break
 		}
 	}
 	for i := range handles {
@@ -134,6 +130,31 @@ func (s *libvirtSession) Domains() ([]domain, error) {
 		return domains, &partialError{failed: len(errs), total: len(handles), first: errs[0]}
 	}
 	return domains, nil
+}
+
+// readDomains reads all domains with up to readers calls at once, which the
+// connection sends without waiting for the answer to the one before: the
+// client, the daemon's reader and its workers are busy at the same time then.
+// What was read and what went wrong is in the order of the handles.
+func readDomains(handles []libvirt.Domain, readers int) ([]domain, []error) {
+	read, failures := make([]domain, len(handles)), make([]error, len(handles))
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(handles) {
+				return
+			}
+			read[i], failures[i] = readDomain(&handles[i])
+		}
+	}
+	var others sync.WaitGroup
+	for range min(readers, len(handles)) - 1 {
+		others.Go(work)
+	}
+	work()
+	others.Wait()
+	return read, failures
 }
 
 // partialError says that some domains could not be read; the others could.

@@ -62,3 +62,17 @@ func (s Sockets) Find(uri string) string {
 	}
 	return uri
 }
+
+// remote says whether libvirt reaches uri through anything but a UNIX socket
+// of this host, or may do so. A local daemon that dies closes its sockets,
+// which ends the calls that wait for it; a remote host that dies closes
+// nothing, so only keep-alive notices.
+func remote(uri string) bool {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme == "" {
+		// An alias from libvirt.conf can stand for anything.
+		return true
+	}
+	_, transport, _ := strings.Cut(u.Scheme, "+")
+	return u.Host != "" || (transport != "" && transport != "unix")
+}

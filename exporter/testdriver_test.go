@@ -6,13 +6,17 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // testDriver writes a file with n domains for libvirt's test driver, two of
@@ -174,4 +178,60 @@ func TestReopenedConnectionsLeakNothing(t *testing.T) {
 	before := measure(t)
 	run(500)
 	noGrowth(t, before, measure(t))
+}
+
+func TestEventLoopLeaksNothing(t *testing.T) {
+	needLibvirt(t)
+	// The loop is there for the rest of a process, so it gets one of its own.
+	test := exec.CommandContext(t.Context(), os.Args[0], "-test.v",
+		"-test.run=^(TestEveryDomainOfTheTestDriverIsThere|TestReopenedConnectionsLeakNothing|TestProcessHasAnEventLoop)$")
+	test.Env = append(os.Environ(), runtimeURI+"=qemu+tls://localhost/system")
+	out, err := test.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestProcessHasAnEventLoop") {
+		t.Errorf("with an event loop: %v\n%s", err, out)
+	}
+}
+
+// TestProcessHasAnEventLoop states that the loop runs exactly where the
+// runtime's URI is remote.
+func TestProcessHasAnEventLoop(t *testing.T) {
+	needLibvirt(t)
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	got := strings.Contains(string(stacks), "(*eventLoop).run")
+	if want := os.Getenv(runtimeURI) != ""; got != want {
+		t.Errorf("an event loop runs: %v, want %v", got, want)
+	}
+}
+
+func TestDomainsAreTheSameHoweverManyAreReadAtOnce(t *testing.T) {
+	s, err := openLibvirt(testDriver(t, 600), keepAlive{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	read := func(readers int) []domain {
+		domains, err := s.Domains(readers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range domains {
+			domains[i].CPUTime = 0 // the driver's clock
+		}
+		slices.SortFunc(domains, func(a, b domain) int { return strings.Compare(a.UUID, b.UUID) })
+		return domains
+	}
+	want := read(1)
+	if len(want) != 600 {
+		t.Errorf("%d domains, want 600", len(want))
+	}
+	for _, readers := range []int{0, 2, maxReaders, 1000} {
+		if diff := cmp.Diff(want, read(readers)); diff != "" {
+			t.Errorf("%d at once (-one at a time +at once):\n%s", readers, diff)
+		}
+	}
 }

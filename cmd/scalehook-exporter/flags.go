@@ -54,8 +54,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 
 	f.StringVar(&o.exporter.URI, "libvirt.uri", o.exporter.URI, "libvirt connection; the default also finds the daemons of the MicroStack and OpenStack hypervisor snaps when the host has none of its own")
 	f.DurationVar(&o.exporter.HangTimeout, "libvirt.hang-timeout", o.exporter.HangTimeout, "age at which a call to libvirt counts as hung and the next scrape opens a new connection")
-	f.DurationVar(&o.exporter.KeepAliveInterval, "libvirt.keepalive-interval", o.exporter.KeepAliveInterval, "how often the daemon is asked whether it is alive, in whole seconds")
-	f.UintVar(&o.exporter.KeepAliveCount, "libvirt.keepalive-count", o.exporter.KeepAliveCount, "unanswered keep-alives in a row after which the daemon counts as gone")
+	f.DurationVar(&o.exporter.KeepAliveInterval, "libvirt.keepalive-interval", o.exporter.KeepAliveInterval, "how often a remote daemon is asked whether it is alive, in whole seconds; not used on a UNIX socket")
+	f.UintVar(&o.exporter.KeepAliveCount, "libvirt.keepalive-count", o.exporter.KeepAliveCount, "unanswered keep-alives in a row after which a remote daemon counts as gone")
 
 	f.DurationVar(&o.exporter.Timeout, "scrape.timeout", o.exporter.Timeout, "longest time a scrape may take; a shorter one that Prometheus sends along wins")
 	f.DurationVar(&o.exporter.TimeoutOffset, "scrape.timeout-offset", o.exporter.TimeoutOffset, "time taken off the timeout that Prometheus sends along")

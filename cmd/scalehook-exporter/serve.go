@@ -36,9 +36,9 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 	logger.Info("starting scalehook-exporter", "version", version.Info(), "build_context", version.BuildContext(),
 		"libvirt_uri", o.exporter.URI)
 
-	runtime, err := exporter.StartRuntime()
+	runtime, err := exporter.StartRuntime(o.exporter.URI)
 	if err != nil {
-		return fmt.Errorf("load libvirt's client library (package libvirt0): %w", err)
+		return fmt.Errorf("start libvirt (package libvirt0): %w", err)
 	}
 	defer runtime.Close()
 	x, err := exporter.New(o.exporter, logger)

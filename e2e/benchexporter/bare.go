@@ -2,36 +2,60 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"libvirt.org/go/libvirt"
 )
 
-// bareLoop is what the cheap pass needs of libvirt and nothing else.
-func bareLoop(conn *libvirt.Connect) func(context.Context) (int, error) {
+// bareLoop is what the cheap pass needs of libvirt and nothing else, with that
+// many domains asked for at once.
+func bareLoop(conn *libvirt.Connect, atOnce int) func(context.Context) (int, error) {
 	return func(context.Context) (int, error) {
 		domains, err := conn.ListAllDomains(0)
 		if err != nil {
 			return 0, fmt.Errorf("list domains: %w", err)
 		}
-		for i := range domains {
-			d := &domains[i]
-			if _, err := d.GetInfo(); err != nil {
-				return 0, fmt.Errorf("get info: %w", err)
-			}
-			if _, err := d.GetName(); err != nil {
-				return 0, fmt.Errorf("get name: %w", err)
-			}
-			if _, err := d.GetUUIDString(); err != nil {
-				return 0, fmt.Errorf("get uuid: %w", err)
-			}
-			if err := d.Free(); err != nil {
-				return 0, fmt.Errorf("free: %w", err)
+		var next atomic.Int64
+		work := func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(domains) {
+					return nil
+				}
+				if err := bareRead(&domains[i]); err != nil {
+					return err
+				}
 			}
 		}
-		return len(domains), nil
+		var others sync.WaitGroup
+		errs := make([]error, atOnce)
+		for n := range atOnce - 1 {
+			others.Go(func() { errs[n] = work() })
+		}
+		errs[atOnce-1] = work()
+		others.Wait()
+		return len(domains), errors.Join(errs...)
 	}
+}
+
+func bareRead(d *libvirt.Domain) error {
+	if _, err := d.GetInfo(); err != nil {
+		return fmt.Errorf("get info: %w", err)
+	}
+	if _, err := d.GetName(); err != nil {
+		return fmt.Errorf("get name: %w", err)
+	}
+	if _, err := d.GetUUIDString(); err != nil {
+		return fmt.Errorf("get uuid: %w", err)
+	}
+	if err := d.Free(); err != nil {
+		return fmt.Errorf("free: %w", err)
+	}
+	return nil
 }
 
 // bareBulk is the one call for everything and nothing else.

@@ -31,6 +31,7 @@ type options struct {
 	steadyDomains                  int
 	steadyInterval, steadyDuration time.Duration
 	debian, binary                 string
+	eventLoop                      bool
 }
 
 // guestNice is the niceness of the domains: that of libvirtd, since what is
@@ -48,6 +49,7 @@ func main() {
 	flag.DurationVar(&o.steadyDuration, "steady-duration", 2*time.Minute, "length of the steady state; 0 leaves it out")
 	flag.StringVar(&o.debian, "debian", "prometheus-libvirt-exporter", "Debian's exporter; left out where it is not installed")
 	flag.StringVar(&o.binary, "exporter", "", "scalehook-exporter to measure; empty builds it")
+	flag.BoolVar(&o.eventLoop, "event-loop", false, "run libvirt's event loop in this process, as for a remote URI: shows what it costs the bare calls and the exporter in process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, o)
@@ -59,7 +61,11 @@ func main() {
 }
 
 func run(ctx context.Context, o *options) error {
-	rt, err := exporter.StartRuntime()
+	uri := exporter.DefaultURI
+	if o.eventLoop {
+		uri = "qemu+tls://localhost/system" // any remote one will do, it is not opened
+	}
+	rt, err := exporter.StartRuntime(uri)
 	if err != nil {
 		return err
 	}
@@ -87,8 +93,12 @@ func run(ctx context.Context, o *options) error {
 	}
 	defer func() { _ = l.Close() }() //nolint:contextcheck // closing has its own deadline, also after ctx ended
 
-	fmt.Printf("%s, %d CPUs, %s, libvirt %s, QEMU guests without KVM. Load average at the start: %s.\n\n",
-		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), runtime.Version(), libvirtVersion(l.URI()), loadAverage())
+	loop := "without libvirt's event loop"
+	if o.eventLoop {
+		loop = "with libvirt's event loop in this process"
+	}
+	fmt.Printf("%s, %d CPUs, %s, libvirt %s, %s, QEMU guests without KVM. Load average at the start: %s.\n\n",
+		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), runtime.Version(), libvirtVersion(l.URI()), loop, loadAverage())
 	b := &bench{options: o, lab: l, dir: dir}
 	progress("starting %d domains", o.domains)
 	fleet := tiny.New(l.URI(), dir)

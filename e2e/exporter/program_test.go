@@ -16,9 +16,10 @@ import (
 	"github.com/scalehook/scalehook/exporter"
 )
 
-func TestProgramServesTheLabAndEndsCleanly(t *testing.T) {
-	h := newHost(t, exporter.Collectors{})
-	h.start(t, "run", 1, true)
+// program builds and starts scalehook-exporter in the lab. get reads one of
+// its pages.
+func (h *host) program(t *testing.T, uri string, flags ...string) (program *lab.Process, get func(ctx context.Context, path string) (string, error)) {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "scalehook-exporter")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags=libvirt_dlopen", "-o", binary,
 		"github.com/scalehook/scalehook/cmd/scalehook-exporter").CombinedOutput(); err != nil {
@@ -26,7 +27,7 @@ func TestProgramServesTheLabAndEndsCleanly(t *testing.T) {
 	}
 	const address = "127.0.0.1:10071"
 	client := h.HTTPClient()
-	get := func(ctx context.Context, path string) (string, error) {
+	get = func(ctx context.Context, path string) (string, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, http.NoBody)
 		if err != nil {
 			return "", err
@@ -41,7 +42,7 @@ func TestProgramServesTheLabAndEndsCleanly(t *testing.T) {
 	}
 	program, err := h.StartProcess(t.Context(), lab.ProcessSpec{
 		Name: "exporter", Path: binary,
-		Args: []string{"--libvirt.uri", h.ReadOnlyURI(), "--web.listen-address", address},
+		Args: append([]string{"--libvirt.uri", uri, "--web.listen-address", address}, flags...),
 		Ready: func(ctx context.Context) error {
 			_, err := get(ctx, "/-/healthy")
 			return err
@@ -50,6 +51,13 @@ func TestProgramServesTheLabAndEndsCleanly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return program, get
+}
+
+func TestProgramServesTheLabAndEndsCleanly(t *testing.T) {
+	h := newHost(t, exporter.Collectors{})
+	h.start(t, "run", 1, true)
+	program, get := h.program(t, h.ReadOnlyURI())
 	text, err := get(t.Context(), "/metrics")
 	if err != nil {
 		t.Fatal(err)
