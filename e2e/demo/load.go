@@ -13,6 +13,10 @@ import (
 // them, few enough for two cores.
 const busyClients = 6
 
+// workUnits makes a busy request cost the guest some 50 ms of CPU under TCG, so
+// that the guests are what is busy and not the balancer and the load generator.
+const workUnits = 20000
+
 // load is the generator at work.
 type load struct {
 	gen    *loadgen.Generator
@@ -23,7 +27,7 @@ type load struct {
 // startLoad begins to send through HAProxy; it does not stop before the end of
 // the scenario, whatever happens to the VMs.
 func (w *world) startLoad(ctx context.Context, res *result) error {
-	gen, err := loadgen.New(loadgen.Options{Target: haproxyAddr, Dial: w.lab.DialContext})
+	gen, err := loadgen.New(loadgen.Options{Target: haproxyAddr, Dial: w.lab.DialContext, WorkUnits: workUnits})
 	if err != nil {
 		return fmt.Errorf("load generator: %w", err)
 	}
