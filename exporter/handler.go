@@ -1,12 +1,14 @@
 package exporter
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,12 +43,27 @@ func (e *Exporter) Handler(own prometheus.Gatherer, maxRequests int) http.Handle
 		ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, fmt.Errorf("the scrape's time of %s is over", timeout))
 		defer cancel()
 		gather := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return e.gatherWith(ctx, own) })
+		buffered := bufferedResponse{w, bufio.NewWriterSize(w, responseBuffer)}
+		// A client that is gone is no error of ours.
+		defer func() { _ = buffered.out.Flush() }()
 		promhttp.HandlerFor(gather, promhttp.HandlerOpts{
 			ErrorHandling:     promhttp.ContinueOnError,
 			EnableOpenMetrics: true,
-		}).ServeHTTP(w, r)
+		}).ServeHTTP(buffered, r)
 	})
 }
+
+// responseBuffer is how much of an answer is sent at once.
+const responseBuffer = 64 << 10
+
+// bufferedResponse sends an answer in large pieces. The server's own pieces
+// are 4 KiB, and the client is woken for each of them.
+type bufferedResponse struct {
+	http.ResponseWriter
+	out *bufio.Writer
+}
+
+func (b bufferedResponse) Write(p []byte) (int, error) { return b.out.Write(p) } //nolint:wrapcheck // nothing to add
 
 // timeout is how long a scrape may take that came with this header. What the
 // offset takes off is never more than half.
@@ -60,15 +77,19 @@ func (e *Exporter) timeout(header string) time.Duration {
 }
 
 func (e *Exporter) gatherWith(ctx context.Context, own prometheus.Gatherer) ([]*dto.MetricFamily, error) {
-	families := e.Gather(ctx)
+	var more []*dto.MetricFamily
 	var err error
+	var others sync.WaitGroup
 	if own != nil {
-		var more []*dto.MetricFamily
-		if more, err = own.Gather(); err != nil {
-			err = fmt.Errorf("gather the exporter's own metrics: %w", err)
-		}
-		families = append(families, more...)
+		// Most of a scrape is waiting for libvirt.
+		others.Go(func() { more, err = own.Gather() })
 	}
+	families := e.Gather(ctx)
+	others.Wait()
+	if err != nil {
+		err = fmt.Errorf("gather the exporter's own metrics: %w", err)
+	}
+	families = append(families, more...)
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return families, err
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"runtime"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -27,6 +29,8 @@ const (
 	stopTimeout = 5 * time.Second
 	// closeTimeout is how long libvirt may take to give the connections back.
 	closeTimeout = 2 * time.Second
+	// processors is the least of Go's processors, see useProcessors.
+	processors = 4
 )
 
 // serve runs the exporter until ctx ends or the server fails.
@@ -36,11 +40,12 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 	logger.Info("starting scalehook-exporter", "version", version.Info(), "build_context", version.BuildContext(),
 		"libvirt_uri", o.exporter.URI)
 
-	runtime, err := exporter.StartRuntime(o.exporter.URI)
+	useProcessors()
+	rt, err := exporter.StartRuntime(o.exporter.URI)
 	if err != nil {
 		return fmt.Errorf("start libvirt (package libvirt0): %w", err)
 	}
-	defer runtime.Close()
+	defer rt.Close()
 	x, err := exporter.New(o.exporter, logger)
 	if err != nil {
 		return err
@@ -58,6 +63,17 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 		return err
 	}
 	return listen(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}, &o.web, logger)
+}
+
+// useProcessors gives Go as many processors, in its own sense, as threads of
+// this process wait for libvirt at once, and one more. A thread keeps its
+// processor while it waits, until the scheduler notices and takes it away; with
+// fewer of them, the other calls start late and each return waits its turn. A
+// limit that the environment sets stays.
+func useProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < processors {
+		runtime.GOMAXPROCS(processors)
+	}
 }
 
 // routes is everything that the exporter answers.
