@@ -138,7 +138,7 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 		return err
 	}
 	if w.fault == faultNone && !w.reloaded.Load() {
-		return fmt.Errorf("HAProxy was not reloaded in mid-drain")
+		return errors.New("HAProxy was not reloaded in mid-drain")
 	}
 	if !isPrimary(g, "vm-test-clone-2") {
 		return errors.New("vm-test-clone-2 should be primary")
