@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,58 @@ func TestAHungAlertmanagerLosesNoNotification(t *testing.T) {
 			{Group: "web", Signal: scaling.High, Firing: true, Fingerprint: "g", StartsAt: time.Now(), Receiver: "alertmanager"},
 		}); err != nil {
 			t.Errorf("not stored, although an unreachable source is no denial: %v", err)
+		}
+		cancel()
+		<-ended
+		_ = st.Close()
+	})
+}
+
+func TestAHostThatHangsStopsOnlyItsGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		st, err := store.Open(ctx, filepath.Join(t.TempDir(), "s.db"), store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts := engine.Options{Store: st, Logger: slog.New(slog.DiscardHandler), ListTick: time.Second}
+		for _, name := range []string{"hung", "well"} {
+			w, err := simulated.NewWorld(simulated.DefaultConfig(), simulated.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := scaling.Group{
+				Name: name, Mode: scaling.ModeFull, Min: 1, Max: 3, LeaseTTL: time.Hour, NamePattern: name + "-{n}", Provider: "host-" + name, Balancer: "pool-" + name, Port: 80,
+				LaunchDeadline: 30 * time.Second, DrainDeadline: 10 * time.Second, ShutdownDeadline: 10 * time.Second, CallDeadline: 20 * time.Second,
+				BackoffMin: time.Second, BackoffMax: time.Minute,
+			}
+			if name == "hung" {
+				w.SetFaults(func(ctx context.Context, _ string, _ scaling.Ref) error { return simulated.Hang(ctx) })
+			}
+			opts.Groups = append(opts.Groups, engine.GroupConfig{Group: g, Provider: w.Provider("test", nil), Balancer: w.Pool(name)})
+		}
+		eng, err := engine.New(ctx, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- eng.Run(ctx) }()
+		time.Sleep(10 * time.Second) // a launch takes 5 s here
+		if _, err := eng.Order(ctx, "well", scaling.Order{Kind: scaling.OrderScaleOut, Count: 1}); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+		for name, want := range map[string]int{"hung": 0, "well": 2} {
+			v, err := eng.Group(ctx, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := v.State.Count(scaling.StateInService); got != want {
+				t.Errorf("group %s has %d in service, want %d: %s", name, got, want, v.Verdict.Reason)
+			}
+			if name == "well" && slices.Contains(v.Statuses, scaling.StatusDegraded) {
+				t.Errorf("the other group: statuses %v, problems %v", v.Statuses, v.Problems)
+			}
 		}
 		cancel()
 		<-ended
