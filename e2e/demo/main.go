@@ -61,7 +61,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "demo: --fault=%s: want one of %s\n", o.fault, strings.Join(faults(), ", "))
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, o)
 	stop()
 	if err != nil {
@@ -135,6 +135,10 @@ func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, 
 	}
 	rep.Accelerator = w.domainType
 	err = s.run(ctx, w, res)
+	if ctx.Err() != nil {
+		res.fail("interrupted")
+		return ctx.Err() // what was shown is enough; the world is taken down
+	}
 	if err != nil {
 		res.fail("%v", err)
 		if w.fault == faultNone {

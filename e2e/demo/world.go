@@ -332,13 +332,18 @@ func (w *world) dumpLogs(out io.Writer) {
 	}
 }
 
+// close takes the world down. Requests in flight end with it.
 func (w *world) close() error {
 	w.stopFault()
 	if w.load != nil {
+		w.load.cancel()
+	}
+	var err error
+	if w.lab != nil {
+		err = w.lab.Close()
+	}
+	if w.load != nil {
 		w.load.stop()
 	}
-	if w.lab == nil {
-		return nil
-	}
-	return w.lab.Close()
+	return err
 }
