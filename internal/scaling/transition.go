@@ -37,8 +37,6 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 		s.launch(v, ActivityScaleOut, g, now, ids)
 	case ActionFill:
 		s.launch(v, ActivityFill, g, now, ids)
-	case ActionReplace:
-		s.launch(v, ActivityReplace, g, now, ids)
 	case ActionAdopt:
 		s.AdoptedNames = append(s.AdoptedNames, v.Adopt)
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityAdopt, Status: ActivityPending, Cause: v.Cause, Created: now}

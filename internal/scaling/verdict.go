@@ -13,7 +13,6 @@ const (
 	ActionHandover    Action = "handover"
 	ActionFill        Action = "fill"
 	ActionAdopt       Action = "adopt"
-	ActionReplace     Action = "replace"
 	ActionCancelDrain Action = "cancel_drain"
 )
 
@@ -21,7 +20,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		ActionNone, ActionScaleOut, ActionScaleIn, ActionHandover, ActionFill,
-		ActionAdopt, ActionReplace, ActionCancelDrain,
+		ActionAdopt, ActionCancelDrain,
 	}
 }
 
