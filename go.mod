@@ -22,6 +22,7 @@ require (
 	golang.org/x/sys v0.49.0
 	libvirt.org/go/libvirt v1.11010.0
 	libvirt.org/go/libvirtxml v1.11010.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (
