@@ -83,8 +83,9 @@ const (
 func (e *Exporter) writeDomain(p *page, d *domain) {
 	name, uuid := p.pair(e.fixed.domain, d.Name), p.pair(e.fixed.uuid, d.UUID)
 	l := p.labels(name, uuid)
-	for i, state := range e.fixed.states {
-		p.add(familyState, p.labels(name, state, uuid), value(int(d.State) == i))
+	// A state that libvirt has and this table has not is absent, not nostate.
+	if i := int(d.State); i >= 0 && i < len(e.fixed.states) {
+		p.add(familyState, p.labels(name, e.fixed.states[i], uuid), 1)
 	}
 	p.add(familyVCPUs, l, float64(d.VCPUs))
 	p.add(familyBalloonCurrent, l, float64(d.CurKiB)*kibibyte)

@@ -174,10 +174,21 @@ func TestCPUTimeIsPublishedOnlyForDomainsThatRun(t *testing.T) {
 			if !strings.Contains(text, `libvirt_domain_state{domain="vm",state="`+name+`",uuid="`+uuid1+`"} 1`) {
 				t.Errorf("state %s is not 1 in\n%s", name, text)
 			}
-			if got := strings.Count(text, "\nlibvirt_domain_state{"); got != 8 {
-				t.Errorf("%d states, want 8", got)
+			if got := strings.Count(text, "\nlibvirt_domain_state{"); got != 1 {
+				t.Errorf("%d states, want the one that holds", got)
 			}
 		})
+	}
+}
+
+func TestStateThatIsNotInTheTableIsAbsent(t *testing.T) {
+	for _, state := range []libvirt.DomainState{-1, libvirt.DomainState(len(states()))} {
+		text := scrape(t, fakeExporter(t, Collectors{}, &fakeSession{domains: func() ([]domain, error) {
+			return []domain{{Name: "vm", UUID: uuid1, State: state}}, nil
+		}}))
+		if strings.Contains(text, "libvirt_domain_state") || !strings.Contains(text, "\nlibvirt_domain_vcpus{") {
+			t.Errorf("state %d: want vCPUs and no state in\n%s", state, text)
+		}
 	}
 }
 

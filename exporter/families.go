@@ -73,7 +73,7 @@ func specs() [familyCount]spec {
 
 		familyInfo: {"libvirt_domain_info", "What the domain's definition says of its kind, always 1.", g},
 
-		familyState:        {"libvirt_domain_state", "Whether the domain is in this state (virDomainInfo.state).", g},
+		familyState:        {"libvirt_domain_state", "The state that the domain is in, always 1 (virDomainInfo.state). There is no sample for the other states.", g},
 		familyVCPUs:        {"libvirt_domain_vcpus", "Virtual CPUs that the domain has now (virDomainInfo.nrVirtCpu).", g},
 		familyVCPUsMaximum: {"libvirt_domain_vcpus_maximum", "Virtual CPUs that the running domain can have (vcpu.maximum).", g},
 

@@ -245,7 +245,10 @@ func TestExporterOnRealDomains(t *testing.T) {
 				}
 			}
 		}
-		p.want(t, `libvirt_domain_state{domain="run-2",state="paused",`)
+		p.want(t, `libvirt_domain_state{domain="run-2",state="paused",`, `libvirt_domain_state{domain="off-0",state="shutoff",`)
+		if got := strings.Count(string(p), "\nlibvirt_domain_state{"); got != 4 {
+			t.Errorf("%d samples of the state, want one of each of the 4 domains", got)
+		}
 	})
 	t.Run("CPU time rises while a domain runs", func(t *testing.T) {
 		value := func() (line string) {

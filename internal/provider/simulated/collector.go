@@ -22,7 +22,7 @@ func (w *World) Collector() *Collector {
 		w:     w,
 		cpu:   prometheus.NewDesc("libvirt_domain_cpu_time_seconds_total", "CPU time used by a running domain (simulated).", labels, nil),
 		vcpus: prometheus.NewDesc("libvirt_domain_vcpus", "Number of vCPUs of the domain (simulated).", labels, nil),
-		state: prometheus.NewDesc("libvirt_domain_state", "1 for the state that the domain is in, 0 for the others (simulated).", append(labels, "state"), nil),
+		state: prometheus.NewDesc("libvirt_domain_state", "The state that the domain is in, always 1 (simulated).", append(labels, "state"), nil),
 	}
 }
 
@@ -44,13 +44,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(c.cpu, prometheus.CounterValue, v.CPU, v.Name, v.UUID)
 		}
 		ch <- prometheus.MustNewConstMetric(c.vcpus, prometheus.GaugeValue, float64(v.VCPUs), v.Name, v.UUID)
-		for _, s := range []string{"nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"} {
-			value := 0.0
-			if s == libvirtState(v.Power) {
-				value = 1
-			}
-			ch <- prometheus.MustNewConstMetric(c.state, prometheus.GaugeValue, value, v.Name, v.UUID, s)
-		}
+		ch <- prometheus.MustNewConstMetric(c.state, prometheus.GaugeValue, 1, v.Name, v.UUID, libvirtState(v.Power))
 	}
 }
 

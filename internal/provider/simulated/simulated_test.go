@@ -182,16 +182,26 @@ libvirt_domain_cpu_time_seconds_total{domain="web-2",uuid="UUID2"} 26
 
 func TestAVMThatDoesNotRunHasNoCPUTimeButAState(t *testing.T) {
 	w := world(t, simulated.DefaultConfig())
-	must[string](t)(w.AddVM("idle", 2))
-	for _, power := range []scaling.Power{scaling.PowerPaused, scaling.PowerStopped, scaling.PowerCrashed} {
+	uuid := must[string](t)(w.AddVM("idle", 2))
+	for power, state := range map[scaling.Power]string{
+		scaling.PowerPaused: "paused", scaling.PowerStopped: "shutoff", scaling.PowerCrashed: "crashed",
+	} {
 		if err := w.SetPower("idle", power); err != nil {
 			t.Fatal(err)
 		}
 		if n := testutil.CollectAndCount(w.Collector(), "libvirt_domain_cpu_time_seconds_total"); n != 0 {
 			t.Errorf("%s: %d series of CPU time, want none", power, n)
 		}
-		if n := testutil.CollectAndCount(w.Collector(), "libvirt_domain_state", "libvirt_domain_vcpus"); n != 9 {
-			t.Errorf("%s: %d series of state and vCPUs, want 9", power, n)
+		want := fmt.Sprintf(`
+# HELP libvirt_domain_state The state that the domain is in, always 1 (simulated).
+# TYPE libvirt_domain_state gauge
+libvirt_domain_state{domain="idle",state=%q,uuid=%q} 1
+# HELP libvirt_domain_vcpus Number of vCPUs of the domain (simulated).
+# TYPE libvirt_domain_vcpus gauge
+libvirt_domain_vcpus{domain="idle",uuid=%q} 2
+`, state, uuid, uuid)
+		if err := testutil.CollectAndCompare(w.Collector(), strings.NewReader(want), "libvirt_domain_state", "libvirt_domain_vcpus"); err != nil {
+			t.Errorf("%s: %v", power, err)
 		}
 	}
 	if problems, err := testutil.CollectAndLint(w.Collector()); err != nil || len(problems) != 0 {
