@@ -45,6 +45,9 @@ const partitionStart = 2048
 type BuildOptions struct {
 	// CacheDir keeps the kernel and the images. Empty: CacheDir().
 	CacheDir string
+	// Agent puts the real qemu-guest-agent into the image. It is an image of its
+	// own: the agent's libraries make it larger and slower to boot.
+	Agent bool
 	// Log gets what is done. Nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -100,7 +103,7 @@ func Build(ctx context.Context, opts BuildOptions) (Image, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return Image{}, fmt.Errorf("build guest image: %w", err)
 	}
-	b := &builder{cache: cache, log: opts.Log}
+	b := &builder{cache: cache, log: opts.Log, withAgent: opts.Agent}
 	img, err := b.build(ctx)
 	if err != nil {
 		return Image{}, fmt.Errorf("build guest image: %w", err)
@@ -109,9 +112,10 @@ func Build(ctx context.Context, opts BuildOptions) (Image, error) {
 }
 
 type builder struct {
-	cache string
-	log   *slog.Logger
-	work  string
+	cache     string
+	log       *slog.Logger
+	withAgent bool
+	work      string
 }
 
 func (b *builder) build(ctx context.Context) (Image, error) {
@@ -128,7 +132,13 @@ func (b *builder) build(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	key, err := imageKey(k)
+	var agent []guestFile
+	if b.withAgent {
+		if agent, err = b.agent(ctx); err != nil {
+			return Image{}, err
+		}
+	}
+	key, err := imageKey(k, agent)
 	if err != nil {
 		return Image{}, err
 	}
@@ -145,7 +155,7 @@ func (b *builder) build(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	initrd, err := b.initramfs(ctx, k, guestd)
+	initrd, err := b.initramfs(ctx, k, guestd, agent)
 	if err != nil {
 		return Image{}, err
 	}
@@ -163,7 +173,7 @@ func (b *builder) build(ctx context.Context) (Image, error) {
 
 // imageKey names the image by all that goes into it, so that a stale image is
 // never taken for a new one.
-func imageKey(k kernel) (string, error) {
+func imageKey(k kernel, agent []guestFile) (string, error) {
 	h := sha256.New()
 	busybox, err := FindProgram("busybox")
 	if err != nil {
@@ -173,7 +183,11 @@ func imageKey(k kernel) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read busybox: %w", err)
 	}
-	for _, part := range [][]byte{guestdSource, initScript, leaseScript, powerScript, raw, []byte(k.version), []byte(runtime.Version()), []byte(bootConfig), []byte("1")} {
+	parts := [][]byte{guestdSource, initScript, leaseScript, powerScript, raw, []byte(k.version), []byte(runtime.Version()), []byte(bootConfig), []byte("1")}
+	for _, file := range agent {
+		parts = append(parts, []byte(file.name), file.content)
+	}
+	for _, part := range parts {
 		fmt.Fprintf(h, "%d\n", len(part))
 		h.Write(part)
 	}

@@ -34,7 +34,7 @@ const (
 )
 
 // initramfs writes the guest's root file system and returns its path.
-func (b *builder) initramfs(ctx context.Context, k kernel, guestd string) (string, error) {
+func (b *builder) initramfs(ctx context.Context, k kernel, guestd string, agent []guestFile) (string, error) {
 	out := filepath.Join(b.work, "initrd.gz")
 	f, err := os.Create(out)
 	if err != nil {
@@ -48,7 +48,7 @@ func (b *builder) initramfs(ctx context.Context, k kernel, guestd string) (strin
 	c := &cpio{w: zip}
 	for _, dir := range []string{
 		".", "bin", "sbin", "dev", "proc", "sys", "etc", "etc/acpi", "etc/acpi/PWRF", "run", "tmp", "mnt",
-		"usr", "usr/share", "usr/share/udhcpc", "lib", "lib/modules",
+		"usr", "usr/share", "usr/share/udhcpc", "lib", "lib/modules", "lib64",
 	} {
 		c.add(dir, modeDir, nil)
 	}
@@ -56,8 +56,15 @@ func (b *builder) initramfs(ctx context.Context, k kernel, guestd string) (strin
 	if err := addPrograms(ctx, c, guestd); err != nil {
 		return "", err
 	}
+	for _, file := range agent {
+		c.add(file.name, modeProgram, file.content)
+	}
 	added := map[string]bool{}
-	for list, names := range map[string][]string{"always": guestModules(), "seed": seedModules(), "cdrom": cdromModules()} {
+	lists := map[string][]string{"always": guestModules(), "seed": seedModules(), "cdrom": cdromModules()}
+	if len(agent) > 0 {
+		lists["agent"] = agentModules()
+	}
+	for list, names := range lists {
 		mods, err := b.modules(ctx, k, names)
 		if err != nil {
 			return "", err

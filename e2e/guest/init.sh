@@ -40,6 +40,20 @@ ip link set "$N" up
 udhcpc -i "$N" -x hostname:"$H" -t 20 -T 1 -A 1 -f -R -S -s /usr/share/udhcpc/default.script >/dev/null 2>&1 &
 echo $! > /run/udhcpc.pid
 if [ -f /run/user-data ]; then head -1 /run/user-data | grep -q '^#!' && { chmod +x /run/user-data; /run/user-data >/dev/console 2>&1 & }; fi
+# The agent is in images that were built with it; its port has a name once the driver has asked for it.
+agent() {
+  load agent; tries=0
+  while [ $tries -lt 100 ]; do
+    for p in /sys/class/virtio-ports/*; do
+      if [ "$(cat "$p/name" 2>/dev/null)" = org.qemu.guest_agent.0 ]; then
+        exec qemu-ga --method=virtio-serial --path="/dev/${p##*/}" --statedir=/run
+      fi
+    done
+    tries=$((tries+1)); usleep 200000
+  done
+  echo "AGENT has no port" > /dev/console
+}
+if [ -x /bin/qemu-ga ]; then agent >/dev/console 2>&1 & echo $! > /run/agent.pid; fi
 acpid -f -d >/dev/null 2>&1 &
 echo "READY host=$H iid=$IID up=$(cut -d' ' -f1 /proc/uptime)" > /dev/console
 while :; do wait; sleep 1; done

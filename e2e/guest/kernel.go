@@ -47,38 +47,12 @@ func (b *builder) kernel(ctx context.Context) (kernel, error) {
 	if k, err := findKernel(dir); err == nil {
 		return k, nil
 	}
-	tmp, err := os.MkdirTemp(b.cache, "kernel-")
-	if err != nil {
-		return kernel{}, fmt.Errorf("make kernel folder: %w", err)
-	}
-	defer os.RemoveAll(tmp)
 	names, err := kernelPackageNames(ctx)
 	if err != nil {
 		return kernel{}, err
 	}
-	b.log.Info("downloading the guest's kernel", "packages", names)
-	// apt fetches as a user of its own where it may; it has to reach the folder.
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return kernel{}, fmt.Errorf("open kernel folder: %w", err)
-	}
-	if _, err := run(ctx, tmp, "apt-get", append([]string{"-q", "-o", "APT::Sandbox::User=root", "download"}, names...)...); err != nil {
+	if err := b.fetch(ctx, dir, names); err != nil {
 		return kernel{}, fmt.Errorf("download kernel: %w", err)
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil || len(debs) == 0 {
-		return kernel{}, fmt.Errorf("download kernel: no package came (%w)", errors.Join(err, fs.ErrNotExist))
-	}
-	for _, deb := range debs {
-		if _, err := run(ctx, tmp, "dpkg-deb", "-x", deb, filepath.Join(tmp, "root")); err != nil {
-			return kernel{}, fmt.Errorf("unpack %s: %w", filepath.Base(deb), err)
-		}
-	}
-	if err := os.Rename(filepath.Join(tmp, "root"), dir); err != nil {
-		// Somebody else was faster: theirs is as good.
-		if k, ferr := findKernel(dir); ferr == nil {
-			return k, nil
-		}
-		return kernel{}, fmt.Errorf("put kernel in place: %w", err)
 	}
 	return findKernel(dir)
 }

@@ -3,9 +3,11 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -55,29 +57,116 @@ func leasesOf(ctx context.Context, s *session, network string) ([]lease, error) 
 	return leases, err
 }
 
-// addressesOf picks the addresses of a MAC: IPv4 first, then the lease that was
-// renewed last.
+// addressesOf picks the addresses of a MAC, the lease that was renewed last first.
 func addressesOf(leases []lease, mac string) []netip.Addr {
 	var own []lease
 	for _, l := range leases {
-		if l.mac == strings.ToLower(mac) {
+		if strings.EqualFold(l.mac, mac) {
 			own = append(own, l)
 		}
 	}
-	slices.SortStableFunc(own, func(a, b lease) int {
-		if a.addr.Is4() != b.addr.Is4() {
-			if a.addr.Is4() {
-				return -1
-			}
-			return 1
-		}
-		return b.expires.Compare(a.expires)
-	})
+	slices.SortStableFunc(own, func(a, b lease) int { return b.expires.Compare(a.expires) })
 	var addrs []netip.Addr
 	for _, l := range own {
 		addrs = append(addrs, l.addr)
 	}
 	return addrs
+}
+
+// found is what is known of a VM's addresses now, in the order of its interfaces.
+type found struct {
+	addrs []netip.Addr
+	// main is set when an IPv4 address of the first interface is among them: no
+	// better one will come.
+	main bool
+}
+
+// add appends those addresses of the VM's interface nic that somebody else can
+// reach.
+func (f *found) add(nic int, addrs ...netip.Addr) {
+	for _, addr := range addrs {
+		addr = addr.Unmap()
+		if !addr.IsGlobalUnicast() || slices.Contains(f.addrs, addr) {
+			continue
+		}
+		f.addrs = append(f.addrs, addr)
+		f.main = f.main || nic == 0 && addr.Is4()
+	}
+}
+
+// best returns the addresses, IPv4 before IPv6.
+func (f found) best() []netip.Addr {
+	addrs := slices.Clone(f.addrs)
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
+	return addrs
+}
+
+// addressSettle is how long an IPv4 address of the first interface is waited for
+// once the VM has another address. A guest's IPv6 address or its second interface
+// is often up before DHCP has answered on the first.
+const addressSettle = 10 * time.Second
+
+// lookout is what the provider remembers of VMs' addresses, by uuid. It is safe
+// for concurrent use.
+type lookout struct {
+	mu     sync.Mutex
+	agents map[string]found
+	since  map[string]time.Time // when a VM had only addresses that may not be its best
+}
+
+func newLookout() *lookout {
+	return &lookout{agents: map[string]found{}, since: map[string]time.Time{}}
+}
+
+// forget drops what is remembered of a VM.
+func (l *lookout) forget(uuid string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.agents, uuid)
+	delete(l.since, uuid)
+}
+
+// keep drops what is remembered of other VMs than these.
+func (l *lookout) keep(all []machine) {
+	here := map[string]bool{}
+	for _, d := range all {
+		here[d.uuid] = true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.agents, func(uuid string, _ found) bool { return !here[uuid] })
+	maps.DeleteFunc(l.since, func(uuid string, _ time.Time) bool { return !here[uuid] })
+}
+
+// heard takes what an agent said, or why it said nothing, and returns what is
+// believed: its last answer, since an agent answers late or not at all under load.
+func (l *lookout) heard(uuid string, answer found, err error) found {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.agents[uuid] = answer
+	}
+	return l.agents[uuid]
+}
+
+// settled returns the addresses of a VM, best first; none while a better one may
+// still come.
+func (l *lookout) settled(uuid string, f found, now time.Time) []netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.main || len(f.addrs) == 0 {
+		delete(l.since, uuid)
+		return f.best()
+	}
+	first, known := l.since[uuid]
+	if !known {
+		first = now
+		l.since[uuid] = now
+	}
+	if now.Sub(first) < addressSettle {
+		return nil
+	}
+	return f.best()
 }
 
 // checkLeases refuses a launch into a network whose DHCP ranges are used up. The
@@ -159,48 +248,4 @@ func (a Address) pick(taken map[string]bool) (string, error) {
 			return "", scaling.Errorf(scaling.Quota, "address range %s is used up: all %d addresses belong to VMs", a.Range, n)
 		}
 	}
-}
-
-// agentDeadline bounds a question to a guest's agent. Most guests that do not
-// answer at once have none running.
-const agentDeadline = 2 * time.Second
-
-// agentAddresses asks the agent inside a guest, best address first.
-func (p *Provider) agentAddresses(ctx context.Context, d machine) ([]netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, agentDeadline)
-	defer cancel()
-	s, err := p.m.session(ctx, d.mark.ID+"/agent", false)
-	if err != nil {
-		return nil, err
-	}
-	defer s.release()
-	return call(ctx, s, guestCall, false, fmt.Sprintf("ask the agent of domain %q", d.name),
-		func(_ context.Context, conn *libvirt.Connect) ([]netip.Addr, error) {
-			dom, err := conn.LookupDomainByUUIDString(d.uuid)
-			if err != nil {
-				return nil, err
-			}
-			defer free(dom.Free)
-			ifaces, err := dom.ListAllInterfaceAddresses(libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
-			if err != nil {
-				return nil, err
-			}
-			var v4, v6 []netip.Addr
-			for _, iface := range ifaces {
-				if !slices.ContainsFunc(d.mark.NICs, func(n markNIC) bool { return strings.EqualFold(n.MAC, iface.Hwaddr) }) {
-					continue
-				}
-				for _, a := range iface.Addrs {
-					addr, err := netip.ParseAddr(a.Addr)
-					switch {
-					case err != nil || addr.IsLoopback() || addr.IsLinkLocalUnicast():
-					case addr.Is4():
-						v4 = append(v4, addr)
-					default:
-						v6 = append(v6, addr)
-					}
-				}
-			}
-			return append(v4, v6...), nil
-		})
 }

@@ -59,6 +59,11 @@ func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 		NICs:    nicsOf(desc),
 	}
 	m.Address = &markAddress{Source: t.adoptedSource(m.NICs)}
+	if m.Address.Source == AddressAgent {
+		if err := checkAgentChannel(desc); err != nil {
+			p.log.Warn("the address of an adopted VM cannot be found", "vm", d.name, "err", err)
+		}
+	}
 	text, err := m.element()
 	if err != nil {
 		return scaling.VM{}, scaling.WithClass(scaling.Permanent, err)
@@ -108,7 +113,7 @@ func (p *Provider) releaseVM(ctx context.Context, ref scaling.Ref) error {
 	if !d.is(p.owner, ref.ID) {
 		return nil
 	}
-	p.forget(d.uuid)
+	p.lookout.forget(d.uuid)
 	return setMark(ctx, s, d, "")
 }
 

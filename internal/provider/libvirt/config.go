@@ -256,8 +256,12 @@ func (t Template) Validate() error {
 		if t.VCPUs < 1 || t.VCPUs > 1024 {
 			bad("vcpus %d: use 1 to 1024", t.VCPUs)
 		}
-	} else if _, err := readDomainXML(t.DomainXML); err != nil {
+	} else if own, err := readDomainXML(t.DomainXML); err != nil {
 		bad("domain_xml: %w", err)
+	} else if t.Address.Source == AddressAgent {
+		if err := checkAgentChannel(own); err != nil {
+			bad("address.source agent: domain_xml %s: %w", t.DomainXML, err)
+		}
 	}
 	if t.CloudInit != nil {
 		oneOf("cloud_init.bus", t.CloudInit.Bus, "virtio", "sata", "scsi", "ide")

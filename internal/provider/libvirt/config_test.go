@@ -70,6 +70,8 @@ func TestTemplateDecodesStrictlyOverItsDefaults(t *testing.T) {
 }
 
 func TestTemplateSaysWhatIsWrong(t *testing.T) {
+	noChannel := writeFile(t, "no-channel.xml", `<domain><devices><channel type="unix"><target type="virtio" name="com.redhat.spice.0"/></channel></devices></domain>`)
+	ptyChannel := writeFile(t, "pty-channel.xml", `<domain><devices><channel type="pty"><target type="virtio" name="org.qemu.guest_agent.0"/></channel></devices></domain>`)
 	twoDisks := writeFile(t, "two.xml", `<domain><devices><disk type='file'><source file='/a'/></disk><disk type='file'><source file='/b'/></disk></devices></domain>`)
 	marked := writeFile(t, "marked.xml", `<domain><metadata><s:instance xmlns:s="`+markURI+`" id="x"/></metadata></domain>`)
 	broken := writeFile(t, "broken.txt", "{{.Nothing}}")
@@ -91,12 +93,14 @@ func TestTemplateSaysWhatIsWrong(t *testing.T) {
 			t.CloudInit = &CloudInit{}
 			t.Address = Address{Source: AddressRange, Range: "10.0.0.9-10.0.0.2", Prefix: 24}
 		}, "use first-last"},
-		"a domain with two disks":     {func(t *Template) { t.DomainXML = twoDisks }, "2 writable disks"},
-		"a domain with a mark":        {func(t *Template) { t.DomainXML = marked }, "holds the mark of an instance"},
-		"a domain that is not there":  {func(t *Template) { t.DomainXML = "/nowhere.xml" }, "no such file"},
-		"a broken user-data template": {func(t *Template) { t.CloudInit = &CloudInit{UserData: broken} }, "can't evaluate field Nothing"},
-		"a key on two lines":          {func(t *Template) { t.CloudInit = &CloudInit{Keys: []string{"ssh-rsa A\nB"}} }, "keys[0]: not a public SSH key"},
-		"a hostname with a space":     {func(t *Template) { t.CloudInit = &CloudInit{Hostname: "a b"} }, "not a hostname"},
+		"a domain with two disks":             {func(t *Template) { t.DomainXML = twoDisks }, "2 writable disks"},
+		"a domain with a mark":                {func(t *Template) { t.DomainXML = marked }, "holds the mark of an instance"},
+		"a domain without an agent's channel": {func(t *Template) { t.DomainXML, t.Address.Source = noChannel, AddressAgent }, "add to <devices>: <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"},
+		"a channel that is not libvirt's":     {func(t *Template) { t.DomainXML, t.Address.Source = ptyChannel, AddressAgent }, "cannot be asked without its channel"},
+		"a domain that is not there":          {func(t *Template) { t.DomainXML = "/nowhere.xml" }, "no such file"},
+		"a broken user-data template":         {func(t *Template) { t.CloudInit = &CloudInit{UserData: broken} }, "can't evaluate field Nothing"},
+		"a key on two lines":                  {func(t *Template) { t.CloudInit = &CloudInit{Keys: []string{"ssh-rsa A\nB"}} }, "keys[0]: not a public SSH key"},
+		"a hostname with a space":             {func(t *Template) { t.CloudInit = &CloudInit{Hostname: "a b"} }, "not a hostname"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			template := testTemplate()

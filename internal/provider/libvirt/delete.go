@@ -56,15 +56,8 @@ func (p *Provider) remove(ctx context.Context, ref scaling.Ref) error {
 			return err
 		}
 	}
-	p.forget(d.uuid)
+	p.lookout.forget(d.uuid)
 	return undefine(ctx, s, d)
-}
-
-// forget drops what is remembered of a VM.
-func (p *Provider) forget(uuid string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.agents, uuid)
 }
 
 // volumesToRemove names what goes with a marked VM: what its mark names with its

@@ -53,6 +53,7 @@ func (t Template) define(spec domainSpec) (string, error) {
 		domain.Devices.Disks = append(domain.Devices.Disks, seedDisk(spec.seedPath, seedBus, freeTarget(domain.Devices.Disks, seedBus, bus)))
 	}
 	t.setInterface(domain.Devices, spec.mac)
+	clearAgentPath(domain.Devices)
 	if spec.mark != nil {
 		m := *spec.mark
 		m.NICs = nicsOf(domain)
@@ -90,7 +91,7 @@ func (t Template) bare(spec domainSpec) *libvirtxml.Domain {
 			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
 			Channels: []libvirtxml.DomainChannel{{
 				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
-				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"}},
+				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agentChannel}},
 			}},
 			MemBalloon: &libvirtxml.DomainMemBalloon{Model: "virtio", Stats: &libvirtxml.DomainMemBalloonStats{Period: 5}},
 			RNGs: []libvirtxml.DomainRNG{{

@@ -152,7 +152,9 @@ func TestAddressesAreThoseOfTheMACNewestFirst(t *testing.T) {
 		{"52:54:00:00:00:01", netip.MustParseAddr("10.0.0.3"), now.Add(time.Minute)},
 	}
 	want := []netip.Addr{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
-	if diff := cmp.Diff(want, addressesOf(leases, "52:54:00:00:00:01"), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	var f found
+	f.add(0, addressesOf(leases, "52:54:00:00:00:01")...)
+	if diff := cmp.Diff(want, f.best(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -32,6 +32,12 @@ type hostTest struct {
 
 func startHost(t *testing.T, name string) *hostTest {
 	t.Helper()
+	return startHostWith(t, name, guest.BuildOptions{})
+}
+
+// startHostWith is startHost with a choice of the guest's image.
+func startHostWith(t *testing.T, name string, opts guest.BuildOptions) *hostTest {
+	t.Helper()
 	requirements := []testenv.Requirement{testenv.Root}
 	for _, program := range append(lab.Programs(), guest.Programs()...) {
 		requirements = append(requirements, testenv.Program(program))
@@ -40,7 +46,7 @@ func startHost(t *testing.T, name string) *hostTest {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	h := &hostTest{log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
-	image, err := guest.Build(ctx, guest.BuildOptions{})
+	image, err := guest.Build(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

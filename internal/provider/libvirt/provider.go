@@ -26,11 +26,13 @@ type Provider struct {
 	m     *manager
 	log   *slog.Logger
 	locks keyedLock
+	// asking bounds the questions to agents that are out.
+	asking  chan struct{}
+	lookout *lookout
 
 	mu        sync.RWMutex
 	templates map[string]Template
 	virt      map[DomainType]host // by wished domain type, as the host said
-	agents    map[string][]netip.Addr
 }
 
 var (
@@ -50,12 +52,14 @@ func New(cfg Config, owner string, templates map[string]Template, log *slog.Logg
 		return nil, errors.New("owner: empty")
 	}
 	p := &Provider{
-		owner:  owner,
-		m:      newManager(cfg, log),
-		log:    log,
-		locks:  keyedLock{held: map[string]chan struct{}{}},
-		virt:   map[DomainType]host{},
-		agents: map[string][]netip.Addr{},
+		owner: owner,
+		m:     newManager(cfg, log),
+		log:   log,
+		locks: keyedLock{held: map[string]chan struct{}{}},
+		virt:  map[DomainType]host{},
+		// At least one connection is never an agent's: there are two or more.
+		asking:  make(chan struct{}, cfg.MaxConnections/2),
+		lookout: newLookout(),
 	}
 	return p, p.SetTemplates(templates)
 }
@@ -372,7 +376,8 @@ func (p *Provider) find(ctx context.Context, s *session, ref scaling.Ref) (machi
 	return d, err
 }
 
-// List implements scaling.Provider. None of its calls waits for a QEMU process.
+// List implements scaling.Provider. None of its calls waits for a QEMU process,
+// but for the questions to agents, which wait for agentDeadline altogether.
 func (p *Provider) List(ctx context.Context) ([]scaling.VM, error) {
 	vms, err := p.list(ctx)
 	if err != nil {
@@ -392,6 +397,7 @@ func (p *Provider) list(ctx context.Context) ([]scaling.VM, error) {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(d machine) bool { return !d.ours(p.owner) })
+	p.lookout.keep(all)
 	addrs, err := p.addresses(ctx, s, all)
 	if err != nil {
 		return nil, err
@@ -411,13 +417,17 @@ func (p *Provider) vm(d machine, addrs []netip.Addr) scaling.VM {
 	}
 }
 
-// addresses finds the addresses of running machines, by uuid. What an agent does
-// not say is missing, and no error.
+// addresses finds the addresses that running machines have now, best first, by
+// uuid. Leases are read once per network, whatever the number of machines. What
+// an agent does not say is missing, and no error.
 func (p *Provider) addresses(ctx context.Context, s *session, all []machine) (map[string][]netip.Addr, error) {
 	addrs := map[string][]netip.Addr{}
 	leases := map[string][]lease{}
 	var asked []machine
 	for _, d := range all {
+		if !d.active() {
+			p.lookout.forget(d.uuid) // it starts with a new address
+		}
 		if d.power != scaling.PowerRunning || d.mark.Address == nil {
 			continue
 		}
@@ -429,7 +439,8 @@ func (p *Provider) addresses(ctx context.Context, s *session, all []machine) (ma
 		case AddressAgent:
 			asked = append(asked, d)
 		case AddressLease:
-			for _, nic := range d.mark.NICs {
+			var f found
+			for n, nic := range d.mark.NICs {
 				if nic.Network == "" {
 					continue
 				}
@@ -441,39 +452,15 @@ func (p *Provider) addresses(ctx context.Context, s *session, all []machine) (ma
 					}
 					leases[nic.Network] = known
 				}
-				addrs[d.uuid] = append(addrs[d.uuid], addressesOf(known, nic.MAC)...)
+				f.add(n, addressesOf(known, nic.MAC)...)
 			}
+			addrs[d.uuid] = p.lookout.settled(d.uuid, f, time.Now())
 		}
 	}
-	p.askAgents(ctx, asked, addrs)
+	for i, f := range p.askAgents(ctx, asked) {
+		addrs[asked[i].uuid] = p.lookout.settled(asked[i].uuid, f, time.Now())
+	}
 	return addrs, nil
-}
-
-// askAgents asks the agents side by side and remembers what they said, since an
-// agent answers late or not at all under load.
-func (p *Provider) askAgents(ctx context.Context, asked []machine, addrs map[string][]netip.Addr) {
-	answers := make([][]netip.Addr, len(asked))
-	var wg sync.WaitGroup
-	for i, d := range asked {
-		wg.Go(func() {
-			found, err := p.agentAddresses(ctx, d)
-			if err != nil {
-				p.log.Debug("no answer from a guest's agent", "vm", d.name, "err", err)
-			}
-			answers[i] = found
-		})
-	}
-	wg.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, d := range asked {
-		if len(answers[i]) > 0 {
-			p.agents[d.uuid] = answers[i]
-		}
-		if known := p.agents[d.uuid]; len(known) > 0 {
-			addrs[d.uuid] = known
-		}
-	}
 }
 
 // Shutdown implements scaling.Shutdowner with the ACPI power button, or by cutting
