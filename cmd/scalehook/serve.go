@@ -157,8 +157,9 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 	if a.store, err = store.Open(ctx, storeFile(a.flags.storagePath), store.Options{Logger: a.log}); err != nil {
 		return err
 	}
+	durable := faultyStore(a.store)
 	a.engine, err = engine.New(ctx, engine.Options{
-		Store: a.store, Groups: groupConfigs(runtime), Meter: runtime.Meter, Confirmers: runtime.Confirmers,
+		Store: durable, Groups: faultyGroups(runtime, groupConfigs(runtime)), Meter: runtime.Meter, Confirmers: runtime.Confirmers,
 		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe,
 	})
 	if err != nil {
@@ -167,7 +168,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 	opts := webhook.Options{
 		Intake: a.engine, Operator: a.engine, Viewer: a.engine,
 		Tokens: tokens(runtime.Tokens), Insecure: a.flags.insecure, ExternalURL: external, AllowedHosts: a.flags.allowedHosts,
-		Logger: a.log, Registry: a.registry, Ready: a.ready, Backup: a.store.Backup, BackupDir: a.flags.storagePath,
+		Logger: a.log, Registry: a.registry, Ready: a.ready, Backup: durable.Backup, BackupDir: a.flags.storagePath,
 		Pprof: a.flags.pprof, MaxConnections: a.flags.maxConnections,
 		Build: api.BuildInfo{
 			Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
