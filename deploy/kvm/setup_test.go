@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -54,12 +55,17 @@ pool-dumpxml) cat "$H/pool" ;;
 esac
 `
 
-// The stand-in for apt brings one more package along, as a dependency.
+// The stand-in for apt brings one more package along, as a dependency, or what
+// its lists say; without lists it knows none.
 const fakeApt = `
 words=
 for word; do case $word in -* | DPkg* | install | remove | update) ;; *) words="$words $word" ;; esac; done
 case " $* " in
-*" -s install "*) for p in $words libdependency; do echo "Inst $p (1.0)"; done ;;
+*" update "*) if [ -e "$H/newer-lists" ]; then mv "$H/newer-lists" "$H/lists"; fi ;;
+*" -s install "*)
+	if [ -e "$H/no-lists" ] && [ ! -e "$H/lists" ]; then exit 100; fi
+	for p in $words $(cat "$H/lists" 2>/dev/null || echo libdependency); do echo "Inst $p (1.0)"; done
+	;;
 *" -s remove "*) for p in $words $(cat "$H/dependants" 2>/dev/null); do echo "Remv $p [1.0]"; done ;;
 *" install "*) echo "apt install$words" >>"$H/calls"; for p in $words libdependency; do echo "installed $p" >>"$H/installed"; done ;;
 *" remove "*) echo "apt remove$words" >>"$H/calls"; for p in $words; do sed -i "/^installed $p$/d" "$H/installed"; done ;;
@@ -218,6 +224,43 @@ func TestSetupAndUndoLeaveTheHostAsItWas(t *testing.T) {
 			}
 			if output := h.mustRun(t, "--undo", "--yes"); !strings.Contains(output, "Nothing to undo") {
 				t.Errorf("a second --undo had something to do:\n%s", output)
+			}
+		})
+	}
+}
+
+func TestSetupListsEveryPackageBeforeItInstallsAny(t *testing.T) {
+	tests := map[string]struct {
+		files    map[string]string
+		dry, did string // in what order things are said
+	}{
+		"apt's lists say what comes along": {
+			nil,
+			"with them, as what they depend on: libdependency",
+			"depend on: libdependency\n.*installing packages",
+		},
+		"apt has no lists yet": {
+			map[string]string{"no-lists": "", "newer-lists": "libother\n"},
+			"what they depend on, which apt's lists do not say yet",
+			"Reading apt's package lists.*with them, as what they depend on: libother\n.*installing packages",
+		},
+		"newer lists bring something else along": {
+			map[string]string{"newer-lists": "libother\n"},
+			"depend on: libdependency",
+			"depend on: libdependency\n.*these would be installed instead:[^\n]* libother .*installing packages",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			for file, text := range test.files {
+				h.write(t, file, text, 0o644)
+			}
+			if plan := h.mustRun(t, "--dry-run"); !strings.Contains(plan, test.dry) {
+				t.Errorf("--dry-run lacks %q:\n%s", test.dry, plan)
+			}
+			if output := h.mustRun(t, "--yes"); !regexp.MustCompile("(?s)" + test.did).MatchString(output) {
+				t.Errorf("want %q, got:\n%s", test.did, output)
 			}
 		})
 	}
