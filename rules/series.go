@@ -27,6 +27,7 @@ func ServerSeries() []Series {
 		{"scalehook_build_info", Gauge, []string{"branch", "goarch", "goos", "goversion", "revision", "tags", "version"}, "Always 1, labelled with what was built."},
 		{"scalehook_config_last_reload_successful", Gauge, nil, "Whether the last attempt to load the configuration succeeded."},
 		{"scalehook_config_last_reload_success_timestamp_seconds", Gauge, nil, "When the configuration was loaded last."},
+		{"scalehook_config_reloads_failed_total", Counter, nil, "Attempts to load the configuration again that left the old one in force."},
 
 		{"scalehook_group_cpu_high_threshold_ratio", Gauge, group, "CPU utilisation above which a group is busy, 0..1."},
 		{"scalehook_group_cpu_low_threshold_ratio", Gauge, group, "CPU utilisation below which a group is idle, 0..1."},

@@ -14,10 +14,11 @@ import (
 
 // reloader holds the configuration in force and replaces it.
 type reloader struct {
-	file string
-	log  *slog.Logger
-	good prometheus.Gauge
-	at   prometheus.Gauge
+	file   string
+	log    *slog.Logger
+	good   prometheus.Gauge
+	at     prometheus.Gauge
+	failed prometheus.Counter
 
 	mu      sync.Mutex
 	current *config.Runtime
@@ -58,8 +59,12 @@ func newReloader(file string, log *slog.Logger, registry prometheus.Registerer) 
 			Name: "scalehook_config_last_reload_success_timestamp_seconds",
 			Help: "When the configuration was loaded last.",
 		}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scalehook_config_reloads_failed_total",
+			Help: "Attempts to load the configuration again that left the old one in force.",
+		}),
 	}
-	registry.MustRegister(r.good, r.at, r)
+	registry.MustRegister(r.good, r.at, r.failed, r)
 	return r
 }
 
@@ -81,10 +86,15 @@ func (r *reloader) start(ctx context.Context) (*config.Runtime, error) {
 
 // reload loads the configuration again and hands it to apply. An error of either
 // leaves the old one in force; a second reload waits for the first.
-func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error) error {
+func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.good.Set(0)
+	defer func() {
+		if err != nil {
+			r.failed.Inc()
+		}
+	}()
 	c, err := config.Load(r.file)
 	if err != nil {
 		return err
