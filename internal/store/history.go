@@ -2,18 +2,17 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"strings"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
 // Groups implements scaling.Store; the names are sorted.
 func (s *Store) Groups(ctx context.Context) ([]string, error) {
-	names, err := collect(ctx, s.reader, func(rows *sql.Rows) (name string, err error) {
-		err = rows.Scan(&name)
-		return name, err
+	var names []string
+	err := rows(ctx, s.reader, func(scan scanner) error {
+		names = append(names, "")
+		return scan(&names[len(names)-1])
 	}, "SELECT name FROM groups ORDER BY name")
 	if err != nil {
 		return nil, fmt.Errorf("list the groups of the store: %w", explain(err))
@@ -26,7 +25,7 @@ func (s *Store) Activities(ctx context.Context, group, before string, limit int)
 	if limit <= 0 {
 		return nil, nil
 	}
-	query := "SELECT " + strings.Join(activities().all(), ", ") + ", group_name FROM activities WHERE 1"
+	query := s.tables.activities.selects + " WHERE 1"
 	var args []any
 	if group != "" {
 		query += " AND group_name = ?"
@@ -36,11 +35,12 @@ func (s *Store) Activities(ctx context.Context, group, before string, limit int)
 		query += " AND id < ?"
 		args = append(args, before)
 	}
-	list, err := collect(ctx, s.reader, func(rows *sql.Rows) (scaling.Activity, error) {
-		var name string
-		a, err := scanActivity(rows, &name)
+	var list []scaling.Activity
+	err := rows(ctx, s.reader, func(scan scanner) error {
+		a, name, err := s.tables.activities.one(scan)
 		a.Group = name
-		return a, err
+		list = append(list, a)
+		return err
 	}, query+" ORDER BY id DESC LIMIT ?", append(args, limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("list activities: %w", explain(err))
@@ -48,11 +48,12 @@ func (s *Store) Activities(ctx context.Context, group, before string, limit int)
 	return list, nil
 }
 
-// trim bounds the history of a group.
-func (s *Store) trim(ctx context.Context, tx *sql.Tx, group string) error {
+// trim returns what bounds the history of a group.
+func (s *Store) trim(group string) statement {
 	const over = "group_name = ? AND status NOT IN ('pending', 'running')"
-	_, err := tx.ExecContext(ctx, "DELETE FROM activities WHERE "+over+
-		" AND id <= (SELECT id FROM activities WHERE "+over+" ORDER BY id DESC LIMIT 1 OFFSET ?)",
-		group, group, s.opts.KeepActivities)
-	return err
+	return statement{
+		"DELETE FROM activities WHERE " + over +
+			" AND id <= (SELECT id FROM activities WHERE " + over + " ORDER BY id DESC LIMIT 1 OFFSET ?)",
+		[]any{group, group, s.opts.KeepActivities},
+	}
 }

@@ -1,45 +1,43 @@
 package store
 
 import (
+	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// normal returns a copy of the state as it would come back from the database:
+// normalState returns a copy of the state as it would come back from the database:
 // times in UTC without a monotonic part, no aliases of the caller's memory. What
 // is cached after a commit is therefore what the next process would load.
-func normal(s *scaling.State) scaling.State {
+func (t *tables) normalState(s *scaling.State) scaling.State {
 	c := s.Clone()
 	times(&c.HoldUntil, &c.LastActionEnd, &c.CooldownUntil, &c.BackoffUntil, &c.LastNotification)
 	for i := range c.AdoptedNames {
-		c.AdoptedNames[i] = strings.ToValidUTF8(c.AdoptedNames[i], "\uFFFD")
+		c.AdoptedNames[i] = validText(c.AdoptedNames[i])
 	}
+	t.state.normal(&c)
 	if c.Pause != nil {
 		times(&c.Pause.Until, &c.Pause.At)
+		t.pause.normal(c.Pause)
 	}
 	for i := range c.Instances {
-		v := &c.Instances[i]
-		v.Group = c.Group
-		times(&v.Since, &v.CreatedAt, &v.InServiceAt, &v.Deadline)
+		c.Instances[i].Group = c.Group
+		t.instances.normal(&c.Instances[i])
 	}
 	for i := range c.Open {
-		v := &c.Open[i]
-		v.Group = c.Group
-		times(&v.Cause.EvidenceAt, &v.Created, &v.Ended)
-		normalSteps(v)
+		c.Open[i].Group = c.Group
+		t.activities.normal(&c.Open[i])
 	}
 	for i := range c.Leases {
-		v := &c.Leases[i]
-		times(&v.StartsAt, &v.FirstSeen, &v.LastSeen, &v.Expires)
+		t.leases.normal(&c.Leases[i])
 	}
 	for i := range c.Orders {
-		times(&c.Orders[i].At)
+		t.orders.normal(&c.Orders[i])
 	}
 	for i := range c.Answers {
-		times(&c.Answers[i].At)
+		t.answers.normal(&c.Answers[i])
 	}
 	for signal, at := range c.Consumed {
 		c.Consumed[signal] = normalTime(at)
@@ -62,10 +60,7 @@ func normalSteps(a *scaling.Activity) {
 	}
 	for i := range a.Steps {
 		s := &a.Steps[i]
-		times(&s.Started, &s.Ended)
-		// A driver's message may hold any bytes, JSON only text.
-		s.Name = strings.ToValidUTF8(s.Name, "\uFFFD")
-		s.Err = strings.ToValidUTF8(s.Err, "\uFFFD")
+		normalValue(reflect.ValueOf(s).Elem())
 	}
 }
 

@@ -18,10 +18,27 @@ type migration struct {
 	sql  string
 }
 
-// Times are text in UTC with nine decimals, so that they sort and can be read;
-// NULL stands for none. Rows keep the order in which they were first written.
+// migrations are all there ever were. Times are text in UTC with nine decimals, so
+// that they sort and can be read; NULL stands for none. Rows keep the order in
+// which they were first written.
 func migrations() []migration {
-	return []migration{{what: "first schema", sql: `
+	return []migration{{what: "first schema", sql: firstSchema}, {what: "what has no column, and where the store came from", sql: `
+ALTER TABLE groups     ADD COLUMN more TEXT NOT NULL DEFAULT '{}'; -- JSON: fields without a column
+ALTER TABLE groups     ADD COLUMN pause_more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE instances  ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE activities ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE activities ADD COLUMN cause_more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE leases     ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE orders     ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE answers    ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE fence      ADD COLUMN store TEXT NOT NULL DEFAULT '';       -- its identity, in its copies too
+ALTER TABLE fence      ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;   -- since it was made
+ALTER TABLE fence      ADD COLUMN restored_from TEXT;                   -- the file, at the last restore
+ALTER TABLE fence      ADD COLUMN restored_at TEXT;
+`}}
+}
+
+const firstSchema = `
 CREATE TABLE fence (
   one          INTEGER PRIMARY KEY CHECK (one = 1),
   epoch        INTEGER NOT NULL,
@@ -162,8 +179,7 @@ CREATE TABLE answers (
   at         TEXT,
   UNIQUE (group_name, key)
 ) STRICT;
-`}}
-}
+`
 
 // identify reads the schema version and refuses what is not ours to touch. It
 // writes nothing, so that a newer scalehook's file stays as it is.

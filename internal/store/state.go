@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,58 +24,65 @@ type snapshot struct {
 	exists bool // as a row of groups
 }
 
-func load(ctx context.Context, q querier, group string) (snapshot, error) {
-	found, err := collect(ctx, q, scanGroup, "SELECT "+groupColumns+" FROM groups WHERE name = ?", group)
+// empty is the state of a group that was never changed.
+func empty(group string) snapshot {
+	return snapshot{state: scaling.State{Group: group, Consumed: map[scaling.Signal]time.Time{}}}
+}
+
+// load reads the states of all groups: a few passes over the tables, whatever the
+// number of groups.
+func (t *tables) load(ctx context.Context, q querier) (map[string]snapshot, error) {
+	states := map[string]*scaling.State{}
+	err := rows(ctx, q, func(scan scanner) error {
+		s, err := t.scanGroup(scan)
+		s.Consumed = map[scaling.Signal]time.Time{}
+		states[s.Group] = &s
+		return err
+	}, "SELECT "+groupColumns+", name FROM groups")
 	if err != nil {
-		return snapshot{}, err
+		return nil, err
 	}
-	if len(found) == 0 {
-		return snapshot{state: scaling.State{Group: group, Consumed: map[scaling.Signal]time.Time{}}}, nil
-	}
-	s := found[0]
-	s.Group, s.Consumed = group, map[scaling.Signal]time.Time{}
-	if s.Instances, err = instances().load(ctx, q, group); err != nil {
-		return snapshot{}, err
-	}
-	for i := range s.Instances {
-		s.Instances[i].Group = group
-	}
-	if s.Open, err = activities().load(ctx, q, group); err != nil {
-		return snapshot{}, err
-	}
-	for i := range s.Open {
-		s.Open[i].Group = group
-	}
-	if s.Leases, err = leases().load(ctx, q, group); err != nil {
-		return snapshot{}, err
-	}
-	if s.Orders, err = orders().load(ctx, q, group); err != nil {
-		return snapshot{}, err
-	}
-	if s.Answers, err = answers().load(ctx, q, group); err != nil {
-		return snapshot{}, err
-	}
-	signals, err := consumed().load(ctx, q, group)
-	if err != nil {
-		return snapshot{}, err
-	}
-	for _, u := range signals {
-		s.Consumed[u.signal] = u.at
-	}
-	bounds, err := budgets().load(ctx, q, group)
-	if err != nil {
-		return snapshot{}, err
-	}
-	for _, b := range bounds {
-		if b.what == creation {
-			s.Creations = append(s.Creations, b.at)
-		} else {
-			s.Removals = append(s.Removals, b.at)
+	// Rows of a group that has none of its own are not the store's doing.
+	of := func(group string) *scaling.State {
+		if s := states[group]; s != nil {
+			return s
 		}
+		return &scaling.State{Consumed: map[scaling.Signal]time.Time{}}
 	}
-	slices.SortFunc(s.Creations, time.Time.Compare)
-	slices.SortFunc(s.Removals, time.Time.Compare)
-	return snapshot{state: s, exists: true}, nil
+	err = errors.Join(
+		t.instances.load(ctx, q, func(group string, i scaling.Instance) {
+			s := of(group)
+			i.Group = s.Group
+			s.Instances = append(s.Instances, i)
+		}),
+		t.activities.load(ctx, q, func(group string, a scaling.Activity) {
+			s := of(group)
+			a.Group = s.Group
+			s.Open = append(s.Open, a)
+		}),
+		t.leases.load(ctx, q, func(group string, l scaling.Lease) { s := of(group); s.Leases = append(s.Leases, l) }),
+		t.orders.load(ctx, q, func(group string, o scaling.Order) { s := of(group); s.Orders = append(s.Orders, o) }),
+		t.answers.load(ctx, q, func(group string, a scaling.Answer) { s := of(group); s.Answers = append(s.Answers, a) }),
+		t.consumed.load(ctx, q, func(group string, u used) { of(group).Consumed[u.signal] = u.at }),
+		t.budgets.load(ctx, q, func(group string, b bound) {
+			s := of(group)
+			if b.what == creation {
+				s.Creations = append(s.Creations, b.at)
+			} else {
+				s.Removals = append(s.Removals, b.at)
+			}
+		}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]snapshot, len(states))
+	for group, s := range states {
+		slices.SortFunc(s.Creations, time.Time.Compare)
+		slices.SortFunc(s.Removals, time.Time.Compare)
+		all[group] = snapshot{state: *s, exists: true}
+	}
+	return all, nil
 }
 
 // The values of the column budgets.what.
@@ -110,8 +118,9 @@ func usedOf(s *scaling.State) []used {
 }
 
 // plan works out what has to be written to get from before to the state that fn
-// left, and what the next load will then return. after must be normal.
-func plan(before snapshot, after scaling.State, keepSince time.Time) (list []statement, next snapshot, ended bool, err error) {
+// left, and what the next load will then return. after must be normal and is given
+// away.
+func (t *tables) plan(before snapshot, after scaling.State, keepSince time.Time) (list []statement, next snapshot, ended bool, err error) {
 	group := after.Group
 	forget(&after, keepSince)
 
@@ -125,7 +134,7 @@ func plan(before snapshot, after scaling.State, keepSince time.Time) (list []sta
 
 	var more []statement
 	var err2 error
-	more, after.Instances, err2 = instances().diff(group, before.state.Instances, after.Instances, func(i scaling.Instance) error {
+	more, after.Instances, err2 = t.instances.diff(group, before.state.Instances, after.Instances, func(i *scaling.Instance) error {
 		if i.State != scaling.StateGone {
 			return stays("instance " + i.ID + ", which is " + string(i.State) + " and not gone,")
 		}
@@ -133,7 +142,7 @@ func plan(before snapshot, after scaling.State, keepSince time.Time) (list []sta
 	})
 	add(more, err2)
 	var rows []scaling.Activity
-	more, rows, err2 = activities().diff(group, before.state.Open, after.Open, func(a scaling.Activity) error {
+	more, rows, err2 = t.activities.diff(group, before.state.Open, after.Open, func(a *scaling.Activity) error {
 		return stays("activity " + a.ID + ", which has not ended,")
 	})
 	add(more, err2)
@@ -142,31 +151,31 @@ func plan(before snapshot, after scaling.State, keepSince time.Time) (list []sta
 		ended = ended || over
 		return over
 	})
-	more, after.Leases, err2 = leases().diff(group, before.state.Leases, after.Leases, free)
+	more, after.Leases, err2 = t.leases.diff(group, before.state.Leases, after.Leases, free)
 	add(more, err2)
-	more, after.Orders, err2 = orders().diff(group, before.state.Orders, after.Orders, free)
+	more, after.Orders, err2 = t.orders.diff(group, before.state.Orders, after.Orders, free)
 	add(more, err2)
-	more, after.Answers, err2 = answers().diff(group, before.state.Answers, after.Answers, free)
+	more, after.Answers, err2 = t.answers.diff(group, before.state.Answers, after.Answers, free)
 	add(more, err2)
-	more, _, err2 = consumed().diff(group, usedOf(&before.state), usedOf(&after), free)
+	more, _, err2 = t.consumed.diff(group, usedOf(&before.state), usedOf(&after), free)
 	add(more, err2)
-	more, _, err2 = budgets().diff(group, boundsOf(&before.state), boundsOf(&after), free)
+	more, _, err2 = t.budgets.diff(group, boundsOf(&before.state), boundsOf(&after), free)
 	add(more, err2)
 	if err != nil {
 		return nil, snapshot{}, false, fmt.Errorf("change group %q: %w", group, err)
 	}
 
-	if g := groupStatement(before, &after, len(list) > 0); g.query != "" {
+	if g := t.groupStatement(before, &after, len(list) > 0); g.query != "" {
 		list = append(list, g)
 	}
-	return list, snapshot{state: normal(&after), exists: before.exists || len(list) > 0}, ended, nil
+	return list, snapshot{state: after, exists: before.exists || len(list) > 0}, ended, nil
 }
 
-func free[T any](T) error { return nil }
+func free[T any](*T) error { return nil }
 
 // groupStatement writes the group's own row where it is new or changed.
-func groupStatement(before snapshot, after *scaling.State, rows bool) statement {
-	values, old := groupValues(after), groupValues(&before.state)
+func (t *tables) groupStatement(before snapshot, after *scaling.State, rows bool) statement {
+	values, old := t.groupValues(after), t.groupValues(&before.state)
 	if slices.Equal(values, old) && (before.exists || !rows) {
 		return statement{}
 	}

@@ -48,17 +48,27 @@ type Store struct {
 	epoch  int64
 	origin Origin
 	lock   *lock
+	tables *tables
 	reader *sql.DB // history and backups
-	writer *sql.DB // one connection
+	writer *sql.DB // one connection, which is conn once the store is open
 
-	// turn is held by whoever changes the store; a channel, so that waiting ends
-	// with a context.
-	turn   chan struct{}
-	seen   int64 // PRAGMA data_version of the writer when the cache was right
+	requests chan *request
+	closing  chan struct{}
+	ended    chan struct{} // the writer has
+	once     sync.Once
+	closeErr error
+
+	// The writer's own.
+	conn     *sql.Conn
+	fence    *sql.Stmt
+	prepared map[string]*sql.Stmt
+	seen     int64 // PRAGMA data_version when the cache was right
+	stale    bool  // the cache has to be loaded again
+	commits  int64 // since the database was made
+
+	mu     sync.RWMutex
 	closed bool
-
-	mu    sync.RWMutex
-	cache map[string]snapshot
+	cache  map[string]snapshot // all groups; a snapshot is never altered
 }
 
 var _ scaling.Store = (*Store)(nil)
@@ -93,7 +103,8 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	}
 	s := &Store{
 		path: path, log: opts.Logger, now: opts.Clock, opts: opts, origin: OriginKept,
-		turn: make(chan struct{}, 1), cache: map[string]snapshot{},
+		tables: newTables(), prepared: map[string]*sql.Stmt{},
+		requests: make(chan *request), closing: make(chan struct{}), ended: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -120,6 +131,10 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 		return nil, err
 	}
 	s.reader.SetMaxOpenConns(2)
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	go s.write()
 	return s, nil
 }
 
@@ -178,10 +193,22 @@ func (s *Store) prepare(ctx context.Context, list []migration) error {
 	if err := s.migrate(ctx, version, list); err != nil {
 		return err
 	}
-	if err := s.takeEpoch(ctx); err != nil {
+	return s.takeEpoch(ctx)
+}
+
+// start gives the writer its connection and reads all states, so that a row which
+// cannot be read is an error now and not in the middle of something.
+func (s *Store) start(ctx context.Context) (err error) {
+	if s.conn, err = s.writer.Conn(ctx); err != nil {
 		return err
 	}
-	return s.writer.QueryRowContext(ctx, "PRAGMA data_version").Scan(&s.seen)
+	if s.fence, err = s.conn.PrepareContext(ctx, "SELECT epoch, data_version FROM fence, pragma_data_version"); err != nil {
+		return err
+	}
+	if err := s.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&s.seen); err != nil {
+		return err
+	}
+	return s.reload(ctx)
 }
 
 // takeEpoch makes every earlier owner outdated, and a restored backup harmless:
@@ -221,191 +248,3 @@ func (s *Store) Origin() Origin { return s.origin }
 
 // Epoch is the number by which this process owns the store.
 func (s *Store) Epoch() int64 { return s.epoch }
-
-// take waits for the turn to change the store. An error leaves nothing to give.
-func (s *Store) take(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if s.closed {
-		s.give()
-		return ErrClosed
-	}
-	return nil
-}
-
-func (s *Store) give() { <-s.turn }
-
-// Change implements scaling.Store. ctx bounds the wait for other changes; once
-// the transaction has begun it is carried through, so that its outcome is known.
-//
-// Beside fn's own errors it refuses a state from which an instance vanished that
-// was not gone, or an activity that had not ended: instances that are gone and
-// activities that have ended are dropped by the store.
-func (s *Store) Change(ctx context.Context, group string, fn func(*scaling.State) error) error {
-	if err := scaling.ValidName(group); err != nil {
-		return err
-	}
-	if err := s.take(ctx); err != nil {
-		return fmt.Errorf("change group %q: %w", group, err)
-	}
-	defer s.give()
-	return s.change(context.WithoutCancel(ctx), group, fn)
-}
-
-// fnError sets the errors of a caller's function apart: they are returned as
-// they are.
-type fnError struct{ err error }
-
-func (e fnError) Error() string { return e.err.Error() }
-
-func (s *Store) change(ctx context.Context, group string, fn func(*scaling.State) error) error {
-	err := s.transact(ctx, group, fn)
-	var own fnError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &own):
-		return own.err
-	}
-	// What the failed transaction left is not known: the next one loads afresh.
-	s.forgetCache()
-	return fmt.Errorf("change group %q: %w", group, explain(err))
-}
-
-func (s *Store) transact(ctx context.Context, group string, fn func(*scaling.State) error) error {
-	tx, err := s.writer.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	// Also when fn panics. After a commit it does nothing.
-	defer func() { _ = tx.Rollback() }()
-	if err := s.own(ctx, tx); err != nil {
-		return err
-	}
-	before, err := s.current(ctx, tx, group)
-	if err != nil {
-		return err
-	}
-	work := before.state.Clone()
-	if err := fn(&work); err != nil {
-		return fnError{err}
-	}
-	work.Group = group
-	list, next, ended, err := plan(before, normal(&work), normalTime(s.now()).Add(-s.opts.KeepGone))
-	if err != nil {
-		return fnError{err}
-	}
-	if len(list) == 0 {
-		return nil
-	}
-	for _, st := range list {
-		if _, err := tx.ExecContext(ctx, st.query, st.args...); err != nil {
-			return err
-		}
-	}
-	if ended {
-		if err := s.trim(ctx, tx, group); err != nil {
-			return err
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.cache[group] = next
-	s.mu.Unlock()
-	return nil
-}
-
-// own makes sure, inside the transaction, that this process still owns the store
-// and that nobody else wrote to it; if somebody did (a person with the sqlite3
-// shell), what is cached is loaded again.
-func (s *Store) own(ctx context.Context, tx *sql.Tx) error {
-	var epoch, version int64
-	if err := tx.QueryRowContext(ctx, "SELECT epoch, data_version FROM fence, pragma_data_version").Scan(&epoch, &version); err != nil {
-		return err
-	}
-	if epoch != s.epoch {
-		return fmt.Errorf("%w (epoch %d, ours is %d)", scaling.ErrFenced, epoch, s.epoch)
-	}
-	if version != s.seen {
-		s.forgetCache()
-		s.seen = version
-	}
-	return nil
-}
-
-func (s *Store) current(ctx context.Context, q querier, group string) (snapshot, error) {
-	s.mu.RLock()
-	cached, ok := s.cache[group]
-	s.mu.RUnlock()
-	if ok {
-		return cached, nil
-	}
-	loaded, err := load(ctx, q, group)
-	if err != nil {
-		return snapshot{}, err
-	}
-	s.mu.Lock()
-	s.cache[group] = loaded
-	s.mu.Unlock()
-	return loaded, nil
-}
-
-func (s *Store) forgetCache() {
-	s.mu.Lock()
-	clear(s.cache)
-	s.mu.Unlock()
-}
-
-// View implements scaling.Store. It does not wait for a change under way unless
-// the group was never looked at before.
-func (s *Store) View(ctx context.Context, group string) (scaling.State, error) {
-	s.mu.RLock()
-	cached, ok := s.cache[group]
-	s.mu.RUnlock()
-	if ok {
-		return cached.state.Clone(), nil
-	}
-	if err := s.take(ctx); err != nil {
-		return scaling.State{}, fmt.Errorf("view group %q: %w", group, err)
-	}
-	defer s.give()
-	loaded, err := s.current(ctx, s.writer, group)
-	if err != nil {
-		return scaling.State{}, fmt.Errorf("view group %q: %w", group, explain(err))
-	}
-	return loaded.state.Clone(), nil
-}
-
-// Close gives the store up. Changes that wait fail with ErrClosed. Closing again
-// is no error.
-func (s *Store) Close() error {
-	s.turn <- struct{}{}
-	defer s.give()
-	if s.closed {
-		return nil
-	}
-	s.forgetCache()
-	return s.shut()
-}
-
-func (s *Store) shut() error {
-	s.closed = true
-	var errs []error
-	for _, db := range []*sql.DB{s.reader, s.writer} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.release())
-	}
-	return errors.Join(errs...)
-}

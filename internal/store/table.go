@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"strings"
@@ -18,14 +17,32 @@ type table[T any] struct {
 	keys    []string
 	columns []string // without the keys
 	// row returns the keys' values and the columns' values, in order.
-	row  func(v T) (keys, values []any)
-	scan func(rows *sql.Rows) (T, error)
-	same func(a, b T) bool
+	row  func(v *T) (keys, values []any)
+	scan func(scan scanner) (T, error)
+	same func(a, b *T) bool
+	// normal makes v what would be loaded for it; nil if it always is.
+	normal func(v *T)
 	// alive limits what is loaded into a state; empty for all rows.
 	alive string
+
+	selects, inserts, updates, deletes string // made by ready
 }
 
-func (t table[T]) key(v T) string {
+// scanner is the Scan of a row.
+type scanner func(into ...any) error
+
+// ready makes the statements, which are the same for all rows.
+func (t table[T]) ready() *table[T] {
+	all := strings.Join(append(append([]string{}, t.keys...), t.columns...), ", ")
+	where := " WHERE group_name = ? AND " + strings.Join(t.keys, " IS ? AND ") + " IS ?"
+	t.selects = "SELECT " + all + ", group_name FROM " + t.name
+	t.inserts = "INSERT INTO " + t.name + " (" + all + ", group_name) VALUES (?" + strings.Repeat(", ?", len(t.keys)+len(t.columns)) + ")"
+	t.updates = "UPDATE " + t.name + " SET " + strings.Join(t.columns, " = ?, ") + " = ?" + where
+	t.deletes = "DELETE FROM " + t.name + where
+	return &t
+}
+
+func (t *table[T]) key(v *T) string {
 	keys, _ := t.row(v)
 	parts := make([]string, len(keys))
 	for i, k := range keys {
@@ -34,17 +51,34 @@ func (t table[T]) key(v T) string {
 	return strings.Join(parts, "\x00")
 }
 
-func (t table[T]) load(ctx context.Context, q querier, group string) ([]T, error) {
-	query := "SELECT " + strings.Join(t.all(), ", ") + " FROM " + t.name + " WHERE group_name = ?" + t.alive + " ORDER BY seq"
-	return collect(ctx, q, t.scan, query, group)
+// load gives every row to the function, with its group.
+func (t *table[T]) load(ctx context.Context, q querier, each func(group string, v T)) error {
+	query := t.selects
+	if t.alive != "" {
+		query += " WHERE " + t.alive
+	}
+	return rows(ctx, q, func(scan scanner) error {
+		v, group, err := t.one(scan)
+		if err == nil {
+			each(group, v)
+		}
+		return err
+	}, query+" ORDER BY seq")
 }
 
-func (t table[T]) all() []string { return append(append([]string{}, t.keys...), t.columns...) }
+// one reads a row that was selected with selects.
+func (t *table[T]) one(scan scanner) (v T, group string, err error) {
+	v, err = t.scan(func(into ...any) error { return scan(append(into, &group)...) })
+	if err != nil && group != "" {
+		err = fmt.Errorf("group %s: %w", group, err)
+	}
+	return v, group, err
+}
 
-func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (list []T, err error) {
+func rows(ctx context.Context, q querier, each func(scanner) error, query string, args ...any) (err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		if closeErr := rows.Close(); err == nil {
@@ -52,13 +86,11 @@ func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, err
 		}
 	}()
 	for rows.Next() {
-		v, err := scan(rows)
-		if err != nil {
-			return nil, err
+		if err := each(rows.Scan); err != nil {
+			return err
 		}
-		list = append(list, v)
 	}
-	return list, rows.Err()
+	return rows.Err()
 }
 
 // A statement is still to be run.
@@ -70,30 +102,36 @@ type statement struct {
 // diff returns what makes the rows of before those of after, and after in the
 // order in which the rows will be loaded: old ones as they were, then new ones.
 // gone is called for a row that is not wanted any more and may refuse.
-func (t table[T]) diff(group string, before, after []T, gone func(T) error) ([]statement, []T, error) {
+func (t *table[T]) diff(group string, before, after []T, gone func(*T) error) ([]statement, []T, error) {
+	if t.unchanged(before, after) {
+		return nil, after, nil
+	}
 	old := make(map[string]int, len(before)) // index in before
-	for i, v := range before {
-		old[t.key(v)] = i
+	for i := range before {
+		old[t.key(&before[i])] = i
 	}
 	seen := make(map[string]bool, len(after))
 	place := make([]*T, len(before))
 	var out []statement
 	var added []T
 	for i := range after {
-		key := t.key(after[i])
+		v := &after[i]
+		key := t.key(v)
 		if seen[key] {
 			return nil, nil, fmt.Errorf("%s: %q is there twice", t.name, key)
 		}
 		seen[key] = true
 		at, is := old[key]
 		if !is {
-			out = append(out, t.insert(group, after[i]))
-			added = append(added, after[i])
+			keys, values := t.row(v)
+			out = append(out, statement{t.inserts, append(append(keys, values...), group)})
+			added = append(added, *v)
 			continue
 		}
-		place[at] = &after[i]
-		if !t.same(before[at], after[i]) {
-			out = append(out, t.update(group, after[i]))
+		place[at] = v
+		if !t.same(&before[at], v) {
+			keys, values := t.row(v)
+			out = append(out, statement{t.updates, append(append(values, group), keys...)})
 		}
 	}
 	ordered := make([]T, 0, len(after))
@@ -102,38 +140,27 @@ func (t table[T]) diff(group string, before, after []T, gone func(T) error) ([]s
 			ordered = append(ordered, *v)
 			continue
 		}
-		if err := gone(before[i]); err != nil {
+		if err := gone(&before[i]); err != nil {
 			return nil, nil, err
 		}
-		out = append(out, t.remove(group, before[i]))
+		keys, _ := t.row(&before[i])
+		out = append(out, statement{t.deletes, append([]any{group}, keys...)})
 	}
 	return out, append(ordered, added...), nil
 }
 
-func (t table[T]) insert(group string, v T) statement {
-	keys, values := t.row(v)
-	columns := append([]string{"group_name"}, t.all()...)
-	return statement{
-		query: "INSERT INTO " + t.name + " (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")",
-		args:  append(append([]any{group}, keys...), values...),
+// unchanged reports whether nothing is to be done, which is so for most parts of
+// a state in most changes.
+func (t *table[T]) unchanged(before, after []T) bool {
+	if len(before) != len(after) {
+		return false
 	}
-}
-
-func (t table[T]) update(group string, v T) statement {
-	keys, values := t.row(v)
-	return statement{
-		query: "UPDATE " + t.name + " SET " + strings.Join(t.columns, " = ?, ") + " = ?" + t.where(),
-		args:  append(append(values, group), keys...),
+	for i := range before {
+		if !t.same(&before[i], &after[i]) {
+			return false
+		}
 	}
-}
-
-func (t table[T]) remove(group string, v T) statement {
-	keys, _ := t.row(v)
-	return statement{query: "DELETE FROM " + t.name + t.where(), args: append([]any{group}, keys...)}
-}
-
-func (t table[T]) where() string {
-	return " WHERE group_name = ? AND " + strings.Join(t.keys, " IS ? AND ") + " IS ?"
+	return true
 }
 
 // A stamp is a time as the database has it: sortable text in UTC, NULL for zero.
