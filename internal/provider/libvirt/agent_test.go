@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func TestASilentAgentCountsAsSayingWhatItSaidLast(t *testing.T) {
 func TestAgentsSocketIsLeftToLibvirt(t *testing.T) {
 	own := writeFile(t, "own.xml", `<domain type="qemu"><name>mine</name><memory unit="MiB">64</memory><os><type>hvm</type></os><devices>
 <channel type="unix"><source mode="bind" path="/run/mine.agent"/><target type="virtio" name="org.qemu.guest_agent.0"/></channel>
-<channel type="unix"><source mode="bind" path="/run/mine.other"/><target type="virtio" name="mine"/></channel></devices></domain>`)
+<channel type="unix"><source mode="connect" path="/run/mine.other"/><target type="virtio" name="mine"/></channel></devices></domain>`)
 	template := testTemplate()
 	template.DomainXML, template.Address.Source = own, AddressAgent
 	if err := template.Validate(); err != nil {
@@ -142,6 +143,12 @@ func TestAgentsSocketIsLeftToLibvirt(t *testing.T) {
 	}
 	if err := checkAgentChannel(&desc); err != nil {
 		t.Error(err)
+	}
+	if err := os.WriteFile(own, []byte(`<domain type="qemu"><name>mine</name></domain>`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := template.define(domainSpec{name: "web-1", id: idA}); err == nil || !strings.Contains(err.Error(), "without its channel") {
+		t.Errorf("a definition that lost its channel: %v", err)
 	}
 	if strings.Contains(text, "mine.agent") || !strings.Contains(text, "mine.other") {
 		t.Errorf("the definition is\n%s", text)

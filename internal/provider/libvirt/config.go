@@ -13,8 +13,6 @@ import (
 	"strings"
 	"text/template"
 	"time"
-
-	"libvirt.org/go/libvirtxml"
 )
 
 // Config says where the libvirt host is and how it is talked to.
@@ -389,40 +387,6 @@ func (a Address) bounds() (first, last netip.Addr, err error) {
 		}
 	}
 	return first, last, nil
-}
-
-// readDomainXML reads a domain of the user's own and refuses what clones of it
-// would share.
-func readDomainXML(path string) (*libvirtxml.Domain, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var domain libvirtxml.Domain
-	if err := domain.Unmarshal(string(text)); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", path, err)
-	}
-	if domain.Metadata != nil && findMark(domain.Metadata.XML) != nil {
-		return nil, fmt.Errorf("%s: its metadata holds the mark of an instance; take the element of namespace %s out", path, markURI)
-	}
-	if domain.Devices == nil {
-		return &domain, nil
-	}
-	writable := 0
-	for _, disk := range domain.Devices.Disks {
-		if isWritableDisk(disk) {
-			writable++
-		}
-	}
-	if writable > 1 {
-		return nil, fmt.Errorf("%s: %d writable disks, which every VM of the group would share; keep one, which becomes the clone", path, writable)
-	}
-	for _, iface := range domain.Devices.Interfaces {
-		if iface.MAC != nil && iface.MAC.Address != "" && len(domain.Devices.Interfaces) > 1 {
-			return nil, fmt.Errorf("%s: interface with the fixed MAC %s, which every VM of the group would share", path, iface.MAC.Address)
-		}
-	}
-	return &domain, nil
 }
 
 // Size is a number of bytes, written as "256MiB", "10GiB" or a plain number.

@@ -112,6 +112,48 @@ func TestTemplateSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestDomainsWhosePartsClonesWouldShareAreRefused: what two VMs write to, or take
+// from each other or from the user's own VM.
+func TestDomainsWhosePartsClonesWouldShareAreRefused(t *testing.T) {
+	for name, c := range map[string]struct{ devices, want string }{
+		"two writable disks":           {`<disk type='file'><source file='/a'/></disk><disk type='file'><source file='/b'/></disk>`, "2 writable disks"},
+		"a floppy":                     {`<disk type='file' device='floppy'><source file='/a.img'/></disk>`, "a floppy"},
+		"a second fixed MAC":           {`<interface type='network'><source network='default'/></interface><interface type='network'><mac address='52:54:00:00:00:09'/><source network='default'/></interface>`, "the fixed MAC 52:54:00:00:00:09"},
+		"an interface of the host":     {`<interface type='hostdev'><source><address type='pci' domain='0' bus='3' slot='0' function='0'/></source></interface>`, "an interface that is a device of the host"},
+		"a device of the host":         {`<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0' bus='3' slot='0' function='0'/></source></hostdev>`, "a device of the host"},
+		"a serial port into a file":    {`<serial type='file'><source path='/var/log/mine'/></serial>`, "a serial port into the file /var/log/mine"},
+		"a console into a file":        {`<console type='file'><source path='/var/log/mine'/></console>`, "a console into the file /var/log/mine"},
+		"a serial port with a log":     {`<serial type='pty'><log file='/var/log/mine'/></serial>`, "the log file /var/log/mine"},
+		"a parallel port of the host":  {`<parallel type='dev'><source path='/dev/parport0'/></parallel>`, "the device /dev/parport0"},
+		"a channel at a fixed socket":  {`<channel type='unix'><source mode='bind' path='/run/mine'/><target type='virtio' name='mine'/></channel>`, "a channel at the socket /run/mine"},
+		"the agent's channel with log": {`<channel type='unix'><log file='/var/log/mine'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>`, "the log file /var/log/mine"},
+		"a TPM of the host":            {`<tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>`, "a TPM of the host"},
+		"a memory device in a file":    {`<memory model='nvdimm'><source><path>/mine.nvdimm</path></source></memory>`, "the file /mine.nvdimm"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			template := testTemplate()
+			template.DomainXML = writeFile(t, "own.xml", "<domain><devices>"+c.devices+"</devices></domain>")
+			if err := template.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+	firmware := testTemplate()
+	firmware.DomainXML = writeFile(t, "own.xml", "<domain><os><loader type='pflash'>/mine.fd</loader></os></domain>")
+	if err := firmware.Validate(); err == nil || !strings.Contains(err.Error(), "firmware /mine.fd can be written to") {
+		t.Error(err)
+	}
+	harmless := testTemplate()
+	harmless.DomainXML = writeFile(t, "own.xml", `<domain><devices><disk type='file'><source file='/a'/></disk>
+<disk type='file' device='cdrom'><source file='/b'/><readonly/></disk><serial type='pty'><source path='/dev/pts/3'/></serial>
+<interface type='network'><mac address='52:54:00:00:00:09'/><source network='default'/></interface><interface type='network'><source network='other'/></interface>
+<channel type='unix'><source mode='bind' path='/run/libvirt/qemu/channel/target/domain-1-mine/a.0'/><target type='virtio' name='a.0'/></channel>
+<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm></devices></domain>`)
+	if err := harmless.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSizeIsReadAndWritten(t *testing.T) {
 	for text, want := range map[string]Size{"256MiB": 256 << 20, "10GiB": 10 << 30, "1 GB": 1e9, "512": 512, "3KiB": 3 << 10} {
 		got, err := ParseSize(text)

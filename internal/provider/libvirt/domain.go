@@ -44,6 +44,7 @@ func (t Template) define(spec domainSpec) (string, error) {
 		}
 	}
 	domain.Name, domain.UUID, domain.ID = spec.name, spec.id, nil
+	clearIdentity(domain)
 	if domain.Devices == nil {
 		domain.Devices = &libvirtxml.DomainDeviceList{}
 	}
@@ -54,6 +55,11 @@ func (t Template) define(spec domainSpec) (string, error) {
 	}
 	t.setInterface(domain.Devices, spec.mac)
 	clearAgentPath(domain.Devices)
+	if t.Address.Source == AddressAgent { // the file may have changed since it was checked
+		if err := checkAgentChannel(domain); err != nil {
+			return "", fmt.Errorf("address.source agent: domain_xml %s: %w", t.DomainXML, err)
+		}
+	}
 	if spec.mark != nil {
 		m := *spec.mark
 		m.NICs = nicsOf(domain)
@@ -546,15 +552,19 @@ func powerOff(ctx context.Context, s *session, d machine) error {
 }
 
 // undefine removes a definition with all that libvirt itself keeps for it; one
-// that is not there is success.
+// that is not there is success. An NVRAM that is not only this VM's stays.
 func undefine(ctx context.Context, s *session, d machine) error {
-	const all = libvirt.DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.DOMAIN_UNDEFINE_NVRAM
-	err := onDomain(ctx, s, hostCall, fmt.Sprintf("undefine domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
+	nvram, err := nvramFlag(ctx, s, d)
+	if err != nil {
+		return err
+	}
+	all := libvirt.DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | nvram
+	err = onDomain(ctx, s, hostCall, fmt.Sprintf("undefine domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
 		// Older libvirts and drivers without NVRAM refuse flags that they do not
 		// know. One that has something to remove then says so.
 		var err error
 		for _, flags := range []libvirt.DomainUndefineFlagsValues{
-			all | libvirt.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, all, all &^ libvirt.DOMAIN_UNDEFINE_NVRAM,
+			all | libvirt.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, all, all &^ nvram,
 		} {
 			if err = dom.UndefineFlags(flags); !hasCode(err, libvirt.ERR_INVALID_ARG) {
 				return err
@@ -566,4 +576,44 @@ func undefine(ctx context.Context, s *session, d machine) error {
 		return nil
 	}
 	return err
+}
+
+// nvramFlag says what is to become of a domain's NVRAM. That of an instance goes
+// if it is the one libvirt made for it: definitions that earlier versions wrote
+// may name a file of the user's. That of an adopted VM goes with it. None goes
+// that another domain names too.
+func nvramFlag(ctx context.Context, s *session, d machine) (libvirt.DomainUndefineFlagsValues, error) {
+	desc, err := definition(ctx, s, d.uuid)
+	if scaling.IsNotFound(err) {
+		return libvirt.DOMAIN_UNDEFINE_KEEP_NVRAM, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	file := nvramOf(desc)
+	switch {
+	case file == "":
+		return libvirt.DOMAIN_UNDEFINE_NVRAM, nil
+	case !d.mark.Adopted && !isOwnNVRAM(file, d.name):
+		return libvirt.DOMAIN_UNDEFINE_KEEP_NVRAM, nil
+	}
+	shared, err := query(ctx, s, "look for domains that use "+file, func(ctx context.Context, conn *libvirt.Connect) (shared bool, err error) {
+		err = forEachDomain(ctx, conn, func(dom *libvirt.Domain) error {
+			text, err := dom.GetXMLDesc(libvirt.DOMAIN_XML_INACTIVE)
+			if err != nil || !strings.Contains(text, path.Base(file)) {
+				return err
+			}
+			var other libvirtxml.Domain
+			if err := other.Unmarshal(text); err != nil {
+				return fmt.Errorf("read the definition of a domain: %w", err)
+			}
+			shared = shared || other.UUID != d.uuid && nvramOf(&other) == file
+			return nil
+		})
+		return shared, err
+	})
+	if err == nil && shared {
+		return libvirt.DOMAIN_UNDEFINE_KEEP_NVRAM, nil
+	}
+	return libvirt.DOMAIN_UNDEFINE_NVRAM, err
 }

@@ -29,7 +29,8 @@ func testMark() mark {
 
 func TestDefinitionsAreAsInTheGoldenFiles(t *testing.T) {
 	own := writeFile(t, "own.xml", `<domain type="qemu"><name>mine</name><memory unit="MiB">64</memory><vcpu>2</vcpu>
-<metadata><my:note xmlns:my="urn:mine">kept</my:note></metadata><os><type>hvm</type></os>
+<metadata><my:note xmlns:my="urn:mine">kept</my:note></metadata><genid>43dc0cf8-809b-4adb-9bea-a9abb5f3d90e</genid><os><type>hvm</type><loader readonly="yes" type="pflash">/usr/share/OVMF/OVMF_CODE.fd</loader>
+<nvram template="/usr/share/OVMF/OVMF_VARS.fd">/var/lib/libvirt/qemu/nvram/mine_VARS.fd</nvram></os>
 <devices><disk type="file" device="disk"><driver name="qemu" type="raw" io="native"/><source file="/mine.raw"/><target dev="sda" bus="scsi"/></disk>
 <interface type="bridge"><mac address="52:54:00:00:00:09"/><source bridge="br9"/></interface></devices></domain>`)
 	for name, c := range map[string]struct {
