@@ -61,13 +61,29 @@ func Reaction(o Options, s Step) (Times, error) {
 	return Times{Fastest: fastest, Typical: (fastest + slowest) / 2, Slowest: slowest}, nil
 }
 
+// The defaults of a group's cooldown and warm-up, which the table is for.
+const (
+	tableCooldown = time.Minute
+	tableWarmUp   = 30 * time.Second
+)
+
+// Settle returns how far evidence must lie past the end of an action before it can
+// prove the next step, for a group with the default cooldown and warm-up: until
+// then a reading still holds samples of the time before the action, or of a
+// newcomer that is not warm. It is the server's bound, stated again for the table.
+func Settle(o Options) time.Duration {
+	o = o.WithDefaults()
+	return max(tableCooldown, tableWarmUp+o.RateWindow+2*o.ScrapeInterval+o.EvaluationInterval)
+}
+
 // ReactionTable returns the table of README and docs/rules.md: what to expect at
-// the usual scrape intervals, beside a script that reads N VMs one after the other
+// the usual scrape intervals, for the first step and from the end of one step to
+// the evidence for the next, beside a script that reads N VMs one after the other
 // for a second each and then sleeps for three: it decides once in N + 3 s.
 func ReactionTable() (string, error) {
 	var b strings.Builder
-	b.WriteString("| scrape interval | rate window | high: fastest | typical | slowest | low: fastest | typical | slowest |\n")
-	b.WriteString("|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| scrape interval | rate window | high: fastest | typical | slowest | low: fastest | typical | slowest | each further step, after the last |\n")
+	b.WriteString("|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, interval := range []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, time.Minute} {
 		o := Options{ScrapeInterval: interval}.WithDefaults()
 		high, err := Reaction(o, HighStep())
@@ -78,11 +94,11 @@ func ReactionTable() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", duration(interval), duration(o.RateWindow),
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", duration(interval), duration(o.RateWindow),
 			seconds(high.Fastest), seconds(high.Typical), seconds(high.Slowest),
-			seconds(low.Fastest), seconds(low.Typical), seconds(low.Slowest))
+			seconds(low.Fastest), seconds(low.Typical), seconds(low.Slowest), seconds(Settle(o)))
 	}
-	b.WriteString("| a script's loop over N VMs | 1 s | | | N + 3 s | | | N + 3 s |\n")
+	b.WriteString("| a script's loop over N VMs | 1 s | | | N + 3 s | | | N + 3 s | N + 3 s |\n")
 	return b.String(), nil
 }
 
