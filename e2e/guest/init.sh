@@ -43,7 +43,7 @@ if [ -f /run/user-data ]; then head -1 /run/user-data | grep -q '^#!' && { chmod
 # The agent is in images that were built with it; its port has a name once the driver has asked for it.
 agent() {
   load agent; tries=0
-  while [ $tries -lt 100 ]; do
+  while [ $tries -lt 300 ]; do
     for p in /sys/class/virtio-ports/*; do
       if [ "$(cat "$p/name" 2>/dev/null)" = org.qemu.guest_agent.0 ]; then
         exec qemu-ga --method=virtio-serial --path="/dev/${p##*/}" --statedir=/run

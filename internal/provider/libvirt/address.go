@@ -95,7 +95,7 @@ func (f *found) add(nic int, addrs ...netip.Addr) {
 }
 
 // best returns the addresses, IPv4 before IPv6.
-func (f found) best() []netip.Addr {
+func (f *found) best() []netip.Addr {
 	addrs := slices.Clone(f.addrs)
 	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
 	return addrs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,12 +28,8 @@ func isAgentChannel(c libvirtxml.DomainChannel) bool {
 
 // checkAgentChannel refuses a definition through which no agent can be asked.
 func checkAgentChannel(domain *libvirtxml.Domain) error {
-	if domain.Devices != nil {
-		for _, c := range domain.Devices.Channels {
-			if isAgentChannel(c) {
-				return nil
-			}
-		}
+	if domain.Devices != nil && slices.ContainsFunc(domain.Devices.Channels, isAgentChannel) {
+		return nil
 	}
 	return fmt.Errorf("the guest agent cannot be asked without its channel; add to <devices>: <channel type='unix'><target type='virtio' name='%s'/></channel>", agentChannel)
 }
@@ -66,8 +63,9 @@ func (p *Provider) askAgents(ctx context.Context, asked []machine) []found {
 }
 
 // agentAddresses asks the agent inside a guest. It takes no longer than
-// agentDeadline. Agents that hang never hold more than their share of the
-// connections, so that they cannot stop launches and removals.
+// agentDeadline. libvirt itself waits for an agent without limit once the two have
+// met, so agents that hang never hold more than their share of the connections,
+// and cannot stop launches and removals.
 func (p *Provider) agentAddresses(ctx context.Context, d machine) (found, error) {
 	ctx, cancel := context.WithTimeout(ctx, agentDeadline)
 	defer cancel()

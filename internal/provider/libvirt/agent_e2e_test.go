@@ -3,11 +3,13 @@
 package libvirt_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	golibvirt "libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
 
 	"github.com/scalehook/scalehook/e2e/guest"
 	"github.com/scalehook/scalehook/e2e/lab"
@@ -112,6 +115,41 @@ func ask(ctx context.Context, t *testing.T, p *libvirt.Provider, ref scaling.Ref
 	return vm.Addresses
 }
 
+// showConsole logs what a guest wrote on its console if the test fails.
+func showConsole(t *testing.T, conn *golibvirt.Connect, name string) {
+	t.Helper()
+	dom, err := conn.LookupDomainByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dom.Free()
+	text, err := dom.GetXMLDesc(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var desc libvirtxml.Domain
+	if err := desc.Unmarshal(text); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(desc.Devices.Consoles[0].TTY, os.O_RDONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wrote bytes.Buffer
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(&wrote, tty) // ends with the VM or with the test
+	}()
+	t.Cleanup(func() {
+		tty.Close()
+		<-done
+		if t.Failed() {
+			t.Logf("the console of %s:\n%s", name, wrote.String())
+		}
+	})
+}
+
 func TestTheGuestAgentSaysTheAddress(t *testing.T) {
 	h := startHostWith(t, "prv-agent", guest.BuildOptions{Agent: true})
 	ctx := within(t, 10*time.Minute)
@@ -129,6 +167,7 @@ func TestTheGuestAgentSaysTheAddress(t *testing.T) {
 	}
 
 	_, ref := h.create(ctx, t, 1)
+	showConsole(t, conn, "web-1")
 	if got := ask(ctx, t, h.p, ref); len(got) != 0 {
 		t.Errorf("before the guest has booted it has the addresses %v", got)
 	}
