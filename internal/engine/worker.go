@@ -19,6 +19,7 @@ type worker struct {
 	log   *slog.Logger
 	begun time.Time // when this worker took over
 	tries int       // of the call that is being tried
+	asked bool      // the guest was asked to stop
 	quiet time.Time // since when the draining member was seen without sessions
 }
 
@@ -406,16 +407,17 @@ func (w *worker) stop(ctx context.Context, gc GroupConfig, i scaling.Instance, s
 	now := w.now()
 	switch step := w.step(st); {
 	case step != "shutdown" && step != "power_off":
-		err := w.change(ctx, func(s *scaling.State) {
+		return false, w.change(ctx, func(s *scaling.State) {
 			s.Step(w.id, "shutdown", now)
 			if x := s.Instance(w.id); x != nil {
 				x.Deadline = now.Add(gc.Group.ShutdownDeadline)
 			}
 		})
-		if err != nil {
-			return false, err
-		}
-		err = w.call(ctx, gc, "shutdown", func(ctx context.Context) error { return sh.Shutdown(ctx, i.Ref(), false) })
+	case !w.asked && step == "shutdown" && now.Before(i.Deadline):
+		// Also after a restart: the one before may have ended between the intent and
+		// the call.
+		w.asked = true
+		err := w.call(ctx, gc, "shutdown", func(ctx context.Context) error { return sh.Shutdown(ctx, i.Ref(), false) })
 		if err != nil && !scaling.IsNotFound(err) {
 			w.log.Warn("the guest could not be asked to stop; its power is cut at the deadline", "err", err, "deadline", gc.Group.ShutdownDeadline)
 		}
