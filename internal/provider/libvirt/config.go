@@ -26,6 +26,12 @@ type Config struct {
 	// MaxConnections bounds the connections, and with them the calls that run at
 	// the same time or were left behind.
 	MaxConnections int `yaml:"max_connections"`
+	// ReserveMemory stays free on the host: a VM is launched only if free memory,
+	// buffers and cache less this cover its memory. Default 256MiB.
+	ReserveMemory Size `yaml:"reserve_memory"`
+	// ReserveDisk stays free in the clones' pool: a VM is launched only if the pool
+	// has more free than this. Default 1GiB.
+	ReserveDisk Size `yaml:"reserve_disk"`
 }
 
 // DefaultConfig returns the configuration of a provider that states nothing.
@@ -35,6 +41,8 @@ func DefaultConfig() Config {
 		KeepAliveInterval: 5 * time.Second,
 		KeepAliveCount:    3,
 		MaxConnections:    16,
+		ReserveMemory:     256 << 20,
+		ReserveDisk:       1 << 30,
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 // Provider makes VMs at one libvirt host. It is safe for concurrent use.
 type Provider struct {
 	owner string
+	cfg   Config
 	m     *manager
 	log   *slog.Logger
 	locks keyedLock
@@ -33,6 +34,7 @@ type Provider struct {
 	mu        sync.RWMutex
 	templates map[string]Template
 	virt      map[DomainType]host // by wished domain type, as the host said
+	promised  map[string]uint64   // memory of launches under way, by instance id
 }
 
 var (
@@ -53,6 +55,7 @@ func New(cfg Config, owner string, templates map[string]Template, log *slog.Logg
 	}
 	p := &Provider{
 		owner: owner,
+		cfg:   cfg,
 		m:     newManager(cfg, log),
 		log:   log,
 		locks: keyedLock{held: map[string]chan struct{}{}},
@@ -60,6 +63,8 @@ func New(cfg Config, owner string, templates map[string]Template, log *slog.Logg
 		// At least one connection is never an agent's: there are two or more.
 		asking:  make(chan struct{}, cfg.MaxConnections/2),
 		lookout: newLookout(),
+
+		promised: map[string]uint64{},
 	}
 	return p, p.SetTemplates(templates)
 }
@@ -160,6 +165,7 @@ func (p *Provider) create(ctx context.Context, spec scaling.LaunchSpec) (scaling
 	d, err := machineByUUID(ctx, s, spec.ID)
 	switch {
 	case scaling.IsNotFound(err):
+		defer p.endPromise(spec.ID)
 		if d, err = p.defineInstance(ctx, s, spec, t); err != nil {
 			return scaling.VM{}, err
 		}
@@ -201,6 +207,9 @@ func (p *Provider) defineInstance(ctx context.Context, s *session, spec scaling.
 		if err := checkLeases(ctx, s, t.Network); err != nil {
 			return machine{}, err
 		}
+	}
+	if err := p.checkRoom(ctx, s, spec.ID, t); err != nil {
+		return machine{}, err
 	}
 	virt, err := p.hostFor(ctx, s, t.DomainType)
 	if err != nil {
