@@ -215,10 +215,10 @@ func (g *group) tick(ctx context.Context) bool {
 	gone, cleared := g.compare(inv)
 	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
 	defer cancel()
+	moved := false
 	err := g.change(cctx, func(s *scaling.State) error {
 		was := s.Clone()
 		s.Housekeep(now)
-		moved := false
 		if lost != "" {
 			s.Pause = &scaling.Pause{Out: true, In: true, By: "scalehook", Reason: lost, At: now}
 			moved = true
@@ -258,7 +258,9 @@ func (g *group) tick(ctx context.Context) bool {
 	acted := v.Action != scaling.ActionNone && !v.Would
 	if acted {
 		g.eng.metrics.verdict(g.name, v.Action)
-		poke(g.poolWake)
+	}
+	if acted || moved {
+		poke(g.poolWake) // a handover's drain begins here without a verdict
 	}
 	return acted || v.Order != ""
 }
