@@ -87,6 +87,7 @@ func instanceOf(v scaling.InstanceView) api.Instance {
 		ID: v.ID, Group: v.Group, Name: v.Name, Number: v.Number, UUID: v.UUID,
 		State: string(v.State), Since: v.Since, Power: string(v.Power),
 		Primary: v.Primary, Warm: v.Warm, Adopted: v.Adopted, Protected: v.Protected,
+		Suspect: v.Suspect, SuspectSince: v.SuspectSince,
 		CreatedAt: v.CreatedAt, InServiceAt: v.InServiceAt, Deadline: v.Deadline,
 		Activity: v.Activity, Failure: v.Failure,
 	}
@@ -130,7 +131,10 @@ func verdictOf(v scaling.Verdict) api.Verdict {
 		Successor: v.Successor, Adopt: v.Adopt, Order: v.Order, OrderRefused: v.OrderRefused,
 		Cause: causeOf(v.Cause), Would: v.Would, Reason: v.Reason,
 		Gates: convert(v.Gates, func(g scaling.Gate) api.Gate {
-			return api.Gate{Action: string(g.Action), Name: g.Name, Passed: g.Passed, Detail: g.Detail}
+			return api.Gate{
+				Action: string(g.Action), Name: g.Name, Passed: g.Passed, Value: g.Value, Bound: g.Bound, Until: g.Until,
+				Detail: g.Detail, Change: g.Change,
+			}
 		}),
 	}
 	for _, s := range v.Statuses {

@@ -19,6 +19,7 @@ type engine struct {
 	resumed    []string
 	shielded   map[string]bool
 	shieldedBy string
+	resting    []string
 
 	err     error // what everything fails with
 	results map[string]scaling.NotifyResult
@@ -181,6 +182,16 @@ func (e *engine) Resume(_ context.Context, group, by string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.resumed = append(e.resumed, group+" by "+by)
+	return e.check(group)
+}
+
+func (e *engine) Standby(_ context.Context, group, instance string, on bool, by string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if instance == "last" {
+		return fmt.Errorf("%w: 1 in service, and min is 1: scale out first", scaling.ErrRefused)
+	}
+	e.resting = append(e.resting, fmt.Sprintf("%s %t by %s", instance, on, by))
 	return e.check(group)
 }
 

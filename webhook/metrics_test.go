@@ -113,6 +113,7 @@ scalehook_group_instances{scaling_group="web",state="in_service"} 1
 scalehook_group_instances{scaling_group="web",state="joining"} 0
 scalehook_group_instances{scaling_group="web",state="removing"} 0
 scalehook_group_instances{scaling_group="web",state="requested"} 0
+scalehook_group_instances{scaling_group="web",state="standby"} 0
 # HELP scalehook_group_instances_desired Instances that the group is being brought to.
 # TYPE scalehook_group_instances_desired gauge
 scalehook_group_instances_desired{scaling_group="web"} 2

@@ -186,6 +186,29 @@ func (s *Server) protect(c echo.Context) error {
 	return ok(c, http.StatusOK, api.Done{Message: fmt.Sprintf("instance %s of group %s is %s", instance, group, word)})
 }
 
+// standby takes an instance out of traffic, or puts it back.
+func (s *Server) standby(c echo.Context) error {
+	var req api.StandbyRequest
+	if err := readStrict(c, &req); err != nil {
+		return err
+	}
+	if req.Standby == nil {
+		return badRequest("standby: must be true or false")
+	}
+	group, instance := c.Param("group"), c.Param("instance")
+	err := do(c, func(ctx context.Context) error {
+		return s.opts.Operator.Standby(ctx, group, instance, *req.Standby, by(c))
+	})
+	if err != nil {
+		return err
+	}
+	word := "is in standby: it gets no new traffic and its VM stays as it is"
+	if !*req.Standby {
+		word = "is back in service"
+	}
+	return ok(c, http.StatusOK, api.Done{Message: fmt.Sprintf("instance %s of group %s %s", instance, group, word)})
+}
+
 // reload reads the configuration again. A token proves that no browser sent it;
 // without one the content type has to.
 func (s *Server) reload(c echo.Context) error {

@@ -193,6 +193,7 @@ func (s *Server) routes() http.Handler {
 	operate(http.MethodPost, "/groups/:group/pause", s.pause)
 	operate(http.MethodPost, "/groups/:group/resume", s.resume)
 	operate(http.MethodPut, "/groups/:group/instances/:instance/protection", s.protect)
+	operate(http.MethodPut, "/groups/:group/instances/:instance/standby", s.standby)
 	operate(http.MethodPost, "/backup", s.backup)
 
 	v1.GET("/groups", s.groups)

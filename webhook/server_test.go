@@ -182,6 +182,8 @@ func TestRefusals(t *testing.T) {
 		{"desired without a number", request{method: "PUT", path: "/api/v1/groups/web/desired", body: `{}`, token: operatorToken}, nil, 400, api.ErrorBadData, "missing"},
 		{"a key that is too long", request{method: "POST", path: out, token: operatorToken, header: map[string]string{"Idempotency-Key": strings.Repeat("k", 200)}}, nil, 400, api.ErrorBadData, "Idempotency-Key"},
 		{"a pause of no direction", request{method: "POST", path: pause, body: `{"direction":"sideways"}`, token: operatorToken}, nil, 400, api.ErrorBadData, "sideways"},
+		{"standby without a wish", request{method: "PUT", path: "/api/v1/groups/web/instances/web-1/standby", token: operatorToken}, nil, 400, api.ErrorBadData, "true or false"},
+		{"standby of the last one in service", request{method: "PUT", path: "/api/v1/groups/web/instances/last/standby", token: operatorToken, body: `{"standby":true}`}, nil, 409, api.ErrorRefused, "scale out first"},
 		{"protection without a wish", request{method: "PUT", path: "/api/v1/groups/web/instances/web-1/protection", token: operatorToken}, nil, 400, api.ErrorBadData, "true or false"},
 		{"a limit that is none", request{method: "GET", path: "/api/v1/activities?limit=many"}, nil, 400, api.ErrorBadData, "limit"},
 		{"reload by HTTP when it is off", request{method: "POST", path: "/-/reload", token: operatorToken}, nil, 403, api.ErrorForbidden, "--web.enable-lifecycle"},
@@ -315,6 +317,8 @@ func TestPauseResumeProtect(t *testing.T) {
 		{method: "POST", path: "/api/v1/groups/web/pause"},
 		{method: "POST", path: "/api/v1/groups/web/resume"},
 		{method: "PUT", path: "/api/v1/groups/web/instances/web-1/protection", body: `{"protected":true}`},
+		{method: "PUT", path: "/api/v1/groups/web/instances/web-1/standby", body: `{"standby":true}`},
+		{method: "PUT", path: "/api/v1/groups/web/instances/web-1/standby", body: `{"standby":false}`},
 	} {
 		r.token, r.remote = operatorToken, "[::1]:9"
 		if w := send(t, s, r); w.Code != 200 {
@@ -328,6 +332,9 @@ func TestPauseResumeProtect(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, e.pauses); diff != "" {
 		t.Errorf("pauses (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"web-1 true by ops@::1", "web-1 false by ops@::1"}, e.resting); diff != "" {
+		t.Errorf("standby (-want +got):\n%s", diff)
 	}
 	if !slices.Equal(e.resumed, []string{"web by ops@::1"}) || !e.shielded["web-1"] || e.shieldedBy != "ops@::1" {
 		t.Errorf("resumed %v, protected %v by %s", e.resumed, e.shielded, e.shieldedBy)

@@ -92,7 +92,7 @@ drains and removes them again.
 
 "scalehook serve" is the server. The other commands ask a running server
 (groups, instances, activities, explain), give it orders (scale-out, scale-in,
-set-desired, handover, pause, resume, protect, backup), or print what a set-up
+set-desired, handover, pause, resume, protect, standby, backup), or print what a set-up
 needs (check-config, rules, example, template).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the server, 4 the server

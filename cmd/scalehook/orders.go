@@ -186,6 +186,28 @@ func newProtectCommand(r *remote) *cobra.Command {
 	return cmd
 }
 
+func newStandbyCommand(r *remote) *cobra.Command {
+	var off bool
+	cmd := r.flags(&cobra.Command{
+		Use:   "standby GROUP INSTANCE",
+		Short: "Take an instance out of traffic and keep its VM as it is",
+		Long: `Take an instance out of traffic and keep its VM as it is, to look at it or to
+work on it. Its sessions end by themselves. It counts against the group's limit
+and is desired no more; --off puts it back into service.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[1] == "" {
+				return usageError{errors.New("INSTANCE: a VM name or an id is needed")}
+			}
+			return ask(cmd, r, func(ctx context.Context, c *client.Client) (api.Done, error) {
+				return c.Standby(ctx, args[0], args[1], !off)
+			}, done)
+		},
+	})
+	cmd.Flags().BoolVar(&off, "off", false, "put it back into service")
+	return cmd
+}
+
 // during says what was being done when err came; nil stays nil.
 func during(what string, err error) error {
 	if err == nil {

@@ -300,7 +300,7 @@ func tokens(list []config.Token) []webhook.Token {
 func groupConfigs(r *config.Runtime) []engine.GroupConfig {
 	out := make([]engine.GroupConfig, 0, len(r.Groups))
 	for _, g := range r.Groups {
-		out = append(out, engine.GroupConfig{Group: g, Provider: r.Providers[g.Provider], Balancer: r.Balancers[g.Name]})
+		out = append(out, engine.GroupConfig{Group: g, Provider: r.Providers[g.Provider], Balancer: r.Balancers[g.Name], Maintenance: r.Maintenance[g.Name]})
 	}
 	return out
 }

@@ -105,7 +105,7 @@ func remarks(i api.Instance) string {
 	for _, r := range []struct {
 		holds bool
 		word  string
-	}{{i.Primary, "primary"}, {i.Adopted, "adopted"}, {i.Protected, "protected"}, {i.State == "in_service" && !i.Warm, "warming up"}} {
+	}{{i.Primary, "primary"}, {i.Adopted, "adopted"}, {i.Protected, "protected"}, {i.Suspect != "", "unwell: " + i.Suspect}, {i.State == "in_service" && !i.Warm, "warming up"}} {
 		if r.holds {
 			s = append(s, r.word)
 		}
@@ -213,7 +213,11 @@ func explain(t *table, e explanation) {
 	if len(g.Verdict.Gates) > 0 {
 		t.row("  GATE", "BEFORE", "PASSED", "DETAIL")
 		for _, gate := range g.Verdict.Gates {
-			t.row("  "+gate.Name, gate.Action, yes(gate.Passed), gate.Detail)
+			detail := gate.Detail
+			if gate.Change != "" {
+				detail += " → " + gate.Change
+			}
+			t.row("  "+gate.Name, gate.Action, yes(gate.Passed), detail)
 		}
 	}
 	t.linef("")

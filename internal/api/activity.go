@@ -62,5 +62,13 @@ type Gate struct {
 	Action string `json:"action"`
 	Name   string `json:"name"`
 	Passed bool   `json:"passed"`
-	Detail string `json:"detail"`
+	// Value is what was measured and Bound what it was held against; left out where
+	// the gate compares no numbers.
+	Value *float64 `json:"value,omitempty"`
+	Bound *float64 `json:"bound,omitempty"`
+	// Until is when a failed gate passes by itself; left out: it does not.
+	Until  time.Time `json:"until,omitzero"`
+	Detail string    `json:"detail"`
+	// Change is what would make a failed gate pass.
+	Change string `json:"change,omitempty"`
 }

@@ -18,12 +18,16 @@ type Instance struct {
 	Warm    bool      `json:"warm"`
 	Adopted bool      `json:"adopted"`
 	// Protected instances are never chosen by a scale-in.
-	Protected   bool      `json:"protected"`
-	CreatedAt   time.Time `json:"created_at,omitzero"`
-	InServiceAt time.Time `json:"in_service_at,omitzero"`
-	Deadline    time.Time `json:"deadline,omitzero"` // of State
-	Activity    string    `json:"activity,omitempty"`
-	Failure     string    `json:"failure,omitempty"`
+	Protected bool `json:"protected"`
+	// Suspect says why it is unwell, SuspectSince since when; past the group's grace
+	// time it is replaced.
+	Suspect      string    `json:"suspect,omitempty"`
+	SuspectSince time.Time `json:"suspect_since,omitzero"`
+	CreatedAt    time.Time `json:"created_at,omitzero"`
+	InServiceAt  time.Time `json:"in_service_at,omitzero"`
+	Deadline     time.Time `json:"deadline,omitzero"` // of State
+	Activity     string    `json:"activity,omitempty"`
+	Failure      string    `json:"failure,omitempty"`
 	// Reading is its CPU utilisation; left out: none, which is not zero.
 	Reading *Reading `json:"reading,omitempty"`
 	// Member is how the balancer last had it; left out: not in the pool, or not known.

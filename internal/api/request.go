@@ -44,7 +44,12 @@ type ProtectRequest struct {
 	Protected *bool `json:"protected"`
 }
 
-// Done answers pause, resume, protection and reload.
+// StandbyRequest is the body of standby.
+type StandbyRequest struct {
+	Standby *bool `json:"standby"`
+}
+
+// Done answers pause, resume, protection, standby and reload.
 type Done struct {
 	Message string `json:"message"`
 }

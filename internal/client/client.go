@@ -204,6 +204,12 @@ func (c *Client) Protect(ctx context.Context, group, instance string, on bool) (
 	return send[api.Done](ctx, c, http.MethodPut, path, "", api.ProtectRequest{Protected: &on})
 }
 
+// Standby takes an instance out of traffic and keeps its VM, or puts it back.
+func (c *Client) Standby(ctx context.Context, group, instance string, on bool) (api.Done, error) {
+	path := "/groups/" + url.PathEscape(group) + "/instances/" + url.PathEscape(instance) + "/standby"
+	return send[api.Done](ctx, c, http.MethodPut, path, "", api.StandbyRequest{Standby: &on})
+}
+
 // Backup writes a consistent copy of the server's store to w.
 func (c *Client) Backup(ctx context.Context, w io.Writer) (err error) {
 	req, err := c.request(ctx, http.MethodPost, "/backup", nil, struct{}{})

@@ -83,6 +83,7 @@ func TestRequests(t *testing.T) {
 			return err
 		}, `{}`, seen{method: "POST", path: "/api/v1/groups/web/pause", body: `{"direction":"in"}`}},
 		{"resume", func(c *client.Client) error { _, err := c.Resume(t.Context(), "web"); return err }, `{}`, seen{method: "POST", path: "/api/v1/groups/web/resume", body: `{}`}},
+		{"standby", func(c *client.Client) error { _, err := c.Standby(t.Context(), "web", "web-1", true); return err }, `{}`, seen{method: "PUT", path: "/api/v1/groups/web/instances/web-1/standby", body: `{"standby":true}`}},
 		{"protect", func(c *client.Client) error { _, err := c.Protect(t.Context(), "web", "web-1", false); return err }, `{}`, seen{method: "PUT", path: "/api/v1/groups/web/instances/web-1/protection", body: `{"protected":false}`}},
 	}
 	for _, tt := range tests {

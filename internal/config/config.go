@@ -105,6 +105,17 @@ type Group struct {
 	// doubles with each. Defaults 10s and 10m.
 	BackoffMin time.Duration `yaml:"backoff_min"`
 	BackoffMax time.Duration `yaml:"backoff_max"`
+	// Grace is how long an instance may be unwell (its VM not found, stopped or
+	// paused, or its checks failing) before it is replaced. Until then it counts as
+	// unknown: people shut down, migrate and redefine VMs by hand. 0 never replaces.
+	// Default 5m.
+	Grace time.Duration `yaml:"grace"`
+	// MaxUnhealthy is the share of the instances in service that may be unwell for
+	// one of them to be replaced; more at once look like a fault of something else.
+	// One always may. Default 50%.
+	MaxUnhealthy Ratio `yaml:"max_unhealthy"`
+	// Maintenance lists windows in which nothing is begun by itself.
+	Maintenance Windows `yaml:"maintenance"`
 	// Victim is which instance a scale-in removes: newest, oldest or least_busy.
 	// Default newest.
 	Victim scaling.VictimPolicy `yaml:"victim"`
@@ -143,6 +154,7 @@ func (g *Group) UnmarshalYAML(unmarshal func(any) error) error {
 		LeaseTTL: 3 * time.Minute, Cooldown: time.Minute, WarmUp: 30 * time.Second,
 		LaunchDeadline: 5 * time.Minute, DrainDeadline: 2 * time.Minute, ShutdownDeadline: time.Minute, CallDeadline: 30 * time.Second,
 		CreationsPerHour: 20, RemovalsPerHour: 20, BackoffMin: 10 * time.Second, BackoffMax: 10 * time.Minute,
+		Grace: 5 * time.Minute, MaxUnhealthy: Ratio{Text: "50%", Value: 0.5},
 		Victim: scaling.VictimNewest, OnRemove: scaling.OnRemoveKeep, Port: 80,
 	}
 	return unmarshal((*plainGroup)(g))
@@ -169,6 +181,7 @@ func (c *Config) scalingGroup(name string) scaling.Group {
 		},
 		LaunchDeadline: g.LaunchDeadline, DrainDeadline: g.DrainDeadline, ShutdownDeadline: g.ShutdownDeadline, CallDeadline: g.CallDeadline,
 		CreationsPerHour: g.CreationsPerHour, RemovalsPerHour: g.RemovalsPerHour, BackoffMin: g.BackoffMin, BackoffMax: g.BackoffMax,
+		Grace: g.Grace, MaxUnhealthy: g.MaxUnhealthy.Value,
 		Victim: g.Victim, OnRemove: g.OnRemove, Snapshot: g.Snapshot, NamePattern: g.Name, Adopt: g.Adopt,
 		Provider: g.Provider, Balancer: g.Balancer, Port: g.Port, Confirm: g.Confirm,
 	}

@@ -117,7 +117,7 @@ func TestDefaultsAndStatedValuesArriveAtTheGroup(t *testing.T) {
 			Name: "db", Mode: scaling.ModeObserve, Min: 1, Max: 2, High: 0.7, Low: 0.2, LeaseTTL: 3 * time.Minute, Cooldown: time.Minute,
 			WarmUp: 30 * time.Second, Windows: windows, LaunchDeadline: 5 * time.Minute, DrainDeadline: 2 * time.Minute,
 			ShutdownDeadline: time.Minute, CallDeadline: 30 * time.Second, CreationsPerHour: 20, RemovalsPerHour: 20,
-			BackoffMin: 10 * time.Second, BackoffMax: 10 * time.Minute, Victim: scaling.VictimNewest, OnRemove: scaling.OnRemoveKeep,
+			BackoffMin: 10 * time.Second, BackoffMax: 10 * time.Minute, Grace: 5 * time.Minute, MaxUnhealthy: 0.5, Victim: scaling.VictimNewest, OnRemove: scaling.OnRemoveKeep,
 			NamePattern: "db-{n}", Provider: "sim", Balancer: "none", Port: 80, Confirm: []string{"prometheus", "alertmanager"},
 		},
 		{
@@ -125,7 +125,7 @@ func TestDefaultsAndStatedValuesArriveAtTheGroup(t *testing.T) {
 			Cooldown: 30 * time.Second, WarmUp: 20 * time.Second, Windows: windows, LaunchDeadline: 3 * time.Minute,
 			DrainDeadline: 30 * time.Second, ShutdownDeadline: 20 * time.Second, CallDeadline: 10 * time.Second, CreationsPerHour: 10,
 			RemovalsPerHour: 10, BackoffMin: 5 * time.Second, BackoffMax: 5 * time.Minute, Victim: scaling.VictimLeastBusy,
-			OnRemove: scaling.OnRemoveDelete, NamePattern: "autoscale-{n}", Adopt: []string{"vm-test"}, Provider: "kvm1",
+			Grace: 5 * time.Minute, MaxUnhealthy: 0.5, OnRemove: scaling.OnRemoveDelete, NamePattern: "autoscale-{n}", Adopt: []string{"vm-test"}, Provider: "kvm1",
 			Balancer: "edge", Port: 8080, Confirm: []string{"prometheus"},
 		},
 	}

@@ -56,6 +56,7 @@ func reference(t *testing.T) string {
 		{"groups.NAME", ".", "Group"},
 		{"providers.NAME", ".", "Provider"},
 		{"providers.NAME.libvirt", "../provider/libvirt", "Config"},
+		{"groups.NAME.maintenance[]", ".", "Maintenance"},
 		{"groups.NAME.template (libvirt)", "../provider/libvirt", "Template"},
 		{"groups.NAME.template.cloud_init (libvirt)", "../provider/libvirt", "CloudInit"},
 		{"groups.NAME.template.address (libvirt)", "../provider/libvirt", "Address"},

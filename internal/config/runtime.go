@@ -25,6 +25,8 @@ type Runtime struct {
 	Providers map[string]scaling.Provider
 	// Balancers are the pools by group.
 	Balancers map[string]scaling.Balancer
+	// Maintenance are the maintenance windows by group.
+	Maintenance map[string]Windows
 	// Meter reads CPU utilisation; nil without Prometheus.
 	Meter scaling.Meter
 	// Confirmers are those that are configured, in the order in which they are asked.
@@ -73,7 +75,8 @@ func (r *Runtime) Reload(_ context.Context, c *Config) (*Runtime, error) {
 func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	r := &Runtime{
 		Providers: map[string]scaling.Provider{}, Balancers: map[string]scaling.Balancer{}, Tokens: slices.Clone(c.Tokens),
-		Worlds: map[string]*simulated.World{}, cfg: c, log: log, providers: map[string]*provider{},
+		Maintenance: map[string]Windows{},
+		Worlds:      map[string]*simulated.World{}, cfg: c, log: log, providers: map[string]*provider{},
 	}
 	defer func() {
 		if err != nil {
@@ -82,6 +85,7 @@ func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	}()
 	for _, name := range slices.Sorted(maps.Keys(c.Groups)) {
 		r.Groups = append(r.Groups, c.scalingGroup(name))
+		r.Maintenance[name] = c.Groups[name].Maintenance
 	}
 	kept := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {

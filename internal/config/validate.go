@@ -195,6 +195,15 @@ func (c *Config) validateGroup(p *problems, path []string, g *Group) {
 	default:
 		p.addf(at("victim"), "%q: use newest, oldest or least_busy", g.Victim)
 	}
+	if g.MaxUnhealthy.err != nil {
+		p.add(at("max_unhealthy"), g.MaxUnhealthy.err)
+	}
+	if g.Grace < 0 {
+		p.addf(at("grace"), "%s: state a time, or 0 to replace nothing", g.Grace)
+	}
+	for k := range g.Maintenance {
+		p.add(at("maintenance"), g.Maintenance[k].validate())
+	}
 	switch g.OnRemove {
 	case scaling.OnRemoveKeep, scaling.OnRemoveDelete:
 	default:

@@ -31,6 +31,14 @@ type GroupConfig struct {
 	Group    scaling.Group
 	Provider scaling.Provider
 	Balancer scaling.Balancer
+	// Maintenance tells which maintenance window is open; nil: there are none.
+	Maintenance Maintenance
+}
+
+// Maintenance knows the maintenance windows of a group.
+type Maintenance interface {
+	// Open returns the window that is open at now, nil if none is.
+	Open(now time.Time) *scaling.Maintenance
 }
 
 // Options configures an Engine. Store, Logger and Groups are required.
@@ -43,8 +51,10 @@ type Options struct {
 	Confirmers []scaling.Confirmer
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
-	Now        func() time.Time      // nil: time.Now
 	IDs        scaling.IDs           // nil: random
+	// Now reads the wall clock, Elapsed one that nobody can set; nil: the machine's.
+	Now     func() time.Time
+	Elapsed func() time.Duration
 	// Observe makes every group observe, whatever its mode.
 	Observe bool
 	// Tick is how often a group decides without being woken, PoolTick how often a
@@ -56,9 +66,6 @@ type Options struct {
 func (o *Options) defaults() error {
 	if o.Store == nil || o.Logger == nil {
 		return errors.New("engine: a store and a logger are required")
-	}
-	if o.Now == nil {
-		o.Now = time.Now
 	}
 	if o.IDs == nil {
 		o.IDs = randomIDs{}
@@ -79,7 +86,7 @@ func (o *Options) defaults() error {
 type Engine struct {
 	opts    Options
 	log     *slog.Logger
-	now     func() time.Time
+	clock   *clock
 	metrics *metrics
 	lookups *lookups
 
@@ -103,7 +110,7 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		opts: opts, log: opts.Logger, now: opts.Now, metrics: newMetrics(opts.Registerer),
+		opts: opts, log: opts.Logger, clock: newClock(opts.Now, opts.Elapsed, opts.Logger), metrics: newMetrics(opts.Registerer),
 		groups: map[string]*group{}, providers: map[string]*inventory{},
 	}
 	e.lookups = newLookups(e)

@@ -101,6 +101,7 @@ func newRig(t *testing.T, change func(*rig)) *rig {
 			Windows:        scaling.Windows{Scrape: time.Second, Evaluation: time.Second, Rate: 4 * time.Second},
 			LaunchDeadline: 30 * time.Second, DrainDeadline: 20 * time.Second, ShutdownDeadline: 10 * time.Second, CallDeadline: 5 * time.Second,
 			CreationsPerHour: 100, RemovalsPerHour: 100, BackoffMin: 10 * time.Second, BackoffMax: time.Minute,
+			Grace: 30 * time.Second, MaxUnhealthy: 0.5,
 			Victim: scaling.VictimNewest, OnRemove: scaling.OnRemoveKeep, NamePattern: "web-{n}",
 			Provider: "sim", Balancer: "pool", Port: 80, Confirm: []string{"prometheus"},
 		},

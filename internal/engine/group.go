@@ -41,10 +41,16 @@ type group struct {
 	// published is the number of the change that state is of.
 	published int64
 	seq       atomic.Int64
-	// missing counts, per instance in service, the complete listings in a row that
-	// did not have it; counted is the newest of them.
-	missing map[string]int
-	counted time.Time
+	// offset is what state's times are ahead of steady time: the steps of the clock
+	// that were taken in. written is the same of the store, which is ahead of what
+	// is published while a change is under way.
+	offset  time.Duration
+	written atomic.Int64
+	// missing counts, per instance, the complete listings in a row that did not have
+	// it, and strange those in a row that had a VM of this group which the state
+	// does not know; counted is the newest of them, in steady time.
+	missing, strange map[string]int
+	counted          time.Time
 }
 
 func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
@@ -55,11 +61,41 @@ func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the state of group %q: %w", gc.Group.Name, err)
 	}
-	return &group{
+	_, stepped, _ := e.clock.read()
+	g := &group{
 		name: gc.Group.Name, eng: e, log: e.log.With("group", gc.Group.Name), cfg: gc, state: st,
 		wake: make(chan struct{}, 1), poolWake: make(chan struct{}, 1), changed: make(chan struct{}),
-		workers: map[string]bool{}, missing: map[string]int{},
-	}, nil
+		workers: map[string]bool{}, missing: map[string]int{}, strange: map[string]int{}, offset: stepped,
+	}
+	g.written.Store(int64(stepped))
+	return g, nil
+}
+
+// now is the group's time as of the change that is under way, or of the last.
+func (g *group) now() time.Time {
+	return g.eng.clock.steady().Add(time.Duration(g.written.Load()))
+}
+
+// absorb takes a step of the clock into the state: every deadline stays as far
+// away as it was.
+func (g *group) absorb(ctx context.Context) error {
+	_, stepped, _ := g.eng.clock.read()
+	old := time.Duration(g.written.Load())
+	if stepped == old {
+		return nil
+	}
+	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
+	defer cancel()
+	err := g.change(cctx, func(s *scaling.State) error {
+		s.Shift(stepped - old)
+		g.written.Store(int64(stepped))
+		return nil
+	})
+	if err != nil {
+		g.written.Store(int64(old))
+		return fmt.Errorf("take in that the clock was stepped: %w", err)
+	}
+	return nil
 }
 
 func (g *group) config() GroupConfig {
@@ -94,11 +130,12 @@ func (g *group) watch() <-chan struct{} {
 	return g.changed
 }
 
-// view returns the state as last committed.
-func (g *group) view() scaling.State {
+// view returns the state as last committed, and what its times are ahead of
+// steady time.
+func (g *group) view() (scaling.State, time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.state.Clone()
+	return g.state.Clone(), g.offset
 }
 
 // change commits a change of the state and tells everybody. What happened to
@@ -106,6 +143,7 @@ func (g *group) view() scaling.State {
 func (g *group) change(ctx context.Context, fn func(*scaling.State) error) error {
 	var before, after scaling.State
 	var number int64
+	var offset time.Duration
 	refused := false
 	err := g.eng.opts.Store.Change(ctx, g.name, func(s *scaling.State) error {
 		before = s.Clone()
@@ -115,6 +153,7 @@ func (g *group) change(ctx context.Context, fn func(*scaling.State) error) error
 		}
 		after = s.Clone()
 		number = g.seq.Add(1) // changes are serialised here, not after the commit
+		offset = time.Duration(g.written.Load())
 		return nil
 	})
 	if err != nil {
@@ -136,6 +175,10 @@ func (g *group) change(ctx context.Context, fn func(*scaling.State) error) error
 	g.mu.Lock()
 	if number > g.published {
 		g.state, g.published = after, number
+		if !g.pool.seen.IsZero() {
+			g.pool.seen = g.pool.seen.Add(offset - g.offset)
+		}
+		g.offset = offset
 	}
 	g.storeErr = nil
 	g.broadcast()
@@ -203,53 +246,39 @@ func (g *group) loop(ctx context.Context) {
 // asked again at once.
 func (g *group) tick(ctx context.Context) bool {
 	gc := g.config()
-	if why := g.misplaced(); why != "" {
-		g.keep(scaling.Verdict{Group: g.name, At: g.eng.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusDegraded}, Reason: why})
-		return false
-	}
-	var v scaling.Verdict
-	now := g.eng.now()
-	inv := g.eng.inventory(gc.Group.Provider)
-	in := g.input(gc, inv, now)
-	lost := g.lostStore(inv, in.Known.Listing)
-	gone, cleared := g.compare(inv)
-	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
-	defer cancel()
-	moved := false
-	err := g.change(cctx, func(s *scaling.State) error {
-		was := s.Clone()
-		s.Housekeep(now)
-		if lost != "" {
-			s.Pause = &scaling.Pause{Out: true, In: true, By: "scalehook", Reason: lost, At: now}
-			moved = true
-		}
-		for _, id := range gone {
-			s.Lost(id, "the VM is gone", now, g.eng.opts.IDs)
-			moved = true
-		}
-		for _, id := range cleared {
-			s.Cleared(id, now)
-			moved = true
-		}
-		moved = s.Advance(gc.Group, now) || moved
-		in.State = s
-		v = scaling.Decide(in)
-		s.Begin(v, gc.Group, now, g.eng.opts.IDs)
-		if v.Action != scaling.ActionNone && !v.Would {
-			s.Provider, s.Balancer = gc.Group.Provider, gc.Group.Balancer
-		}
-		if v.Action == scaling.ActionNone && v.Order == "" && !moved && sameShape(was, *s) {
-			return errNoChange
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, errNoChange) {
+	if err := g.absorb(ctx); err != nil {
 		if ctx.Err() == nil {
 			g.log.Error("the store cannot be written: nothing is begun until it can", "err", err)
 		}
 		return false
 	}
-	if in.Known.Listing {
+	if why := g.misplaced(); why != "" {
+		g.keep(scaling.Verdict{Group: g.name, At: g.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusDegraded}, Reason: why})
+		return false
+	}
+	inv := g.eng.inventory(gc.Group.Provider)
+	t := g.gather(gc, inv)
+	// Most ticks change nothing: that is found out on a copy, and the store is left
+	// alone. What is to be changed is decided again on what the store has.
+	st, _ := g.view()
+	v, changed := t.decide(&st)
+	if changed {
+		cctx, cancel := context.WithTimeout(ctx, storeDeadline)
+		defer cancel()
+		err := g.change(cctx, func(s *scaling.State) error {
+			if v, changed = t.decide(s); !changed {
+				return errNoChange
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errNoChange) {
+			if ctx.Err() == nil {
+				g.log.Error("the store cannot be written: nothing is begun until it can", "err", err)
+			}
+			return false
+		}
+	}
+	if t.in.Known.Listing {
 		g.mu.Lock()
 		g.checked = true
 		g.mu.Unlock()
@@ -259,38 +288,134 @@ func (g *group) tick(ctx context.Context) bool {
 	if acted {
 		g.eng.metrics.verdict(g.name, v.Action)
 	}
-	if acted || moved {
+	if acted || changed {
 		poke(g.poolWake) // a handover's drain begins here without a verdict
 	}
 	return acted || v.Order != ""
 }
 
-// input gathers what the decision has to know.
-func (g *group) input(gc GroupConfig, inv *inventory, now time.Time) scaling.Input {
+// thought is one tick's knowledge: the input of the decision, and what was seen
+// since the last.
+type thought struct {
+	g       *group
+	in      scaling.Input
+	lost    string            // why the store cannot be trusted; empty if it can
+	suspect map[string]string // instances that are unwell, and why
+	well    []string          // instances that are seen to be well
+	cleared []string          // failed instances of which nothing is left
+}
+
+// gather collects what is known now.
+func (g *group) gather(gc GroupConfig, inv *inventory) *thought {
+	t := &thought{g: g}
+	t.in = g.input(gc, inv)
+	t.lost = g.lostStore(inv, t.in.Known.Listing)
+	t.cleared = g.compare(inv)
+	t.suspect, t.well = g.health(inv, gc)
+	t.in.Unhealthy = t.suspect
+	t.in.Orphans = g.orphans()
+	return t
+}
+
+// decide folds what was seen into the state, decides, and writes down what is to
+// be begun. It reports whether anything changed.
+func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
+	was := s.Clone()
+	now, gc, ids := t.in.Now, t.in.Group, t.g.eng.opts.IDs
+	s.Housekeep(now)
+	if t.lost != "" {
+		s.Pause = &scaling.Pause{Out: true, In: true, By: "scalehook", Reason: t.lost, At: now}
+		changed = true
+	}
+	if !t.g.observing() {
+		for id, why := range t.suspect {
+			changed = s.Suspect(id, why, now) || changed
+		}
+		for _, id := range t.well {
+			changed = s.Well(id) || changed
+		}
+		for _, id := range t.cleared {
+			s.Cleared(id, now)
+			changed = true
+		}
+	}
+	changed = s.Advance(gc, now) || changed
+	in := t.in
+	in.State = s
+	v = scaling.Decide(in)
+	s.Begin(v, gc, now, ids)
+	if v.Action != scaling.ActionNone && !v.Would {
+		s.Provider, s.Balancer = gc.Provider, gc.Balancer
+		changed = true
+	}
+	return v, changed || v.Order != "" || !sameShape(was, *s)
+}
+
+// input gathers what the decision has to know but for what the provider and the
+// balancer say of single instances.
+func (g *group) input(gc GroupConfig, inv *inventory) scaling.Input {
+	steady, _, since := g.eng.clock.read()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	in := scaling.Input{
-		Group: gc.Group, Observe: g.eng.opts.Observe, Now: now, Lookup: g.eng.lookups.of(g.name),
-		Known: scaling.Known{Listing: inv != nil && inv.seenOnce(), Signals: g.eng.lookups.complete()},
+		Group: gc.Group, Observe: g.eng.opts.Observe, Now: steady.Add(g.offset), Since: since.Add(g.offset),
+		Lookup: g.eng.lookups.of(g.name, g.offset),
+		Known: scaling.Known{
+			Listing: inv != nil && inv.seenOnce(), Signals: g.eng.lookups.complete(),
+			Pool: !g.pool.seen.IsZero() && g.pool.err == nil,
+		},
+	}
+	// A refusal counts as long as the launch that it ended is backed off.
+	if in.Now.Before(g.state.BackoffUntil) {
+		in.NoCapacity = g.noRoom
+	}
+	if gc.Maintenance != nil {
+		in.Maintenance = gc.Maintenance.Open(in.Now)
+	}
+	return in
+}
+
+// health tells the instances in service that are unwell, and why, from those that
+// are seen to be well. Of the others nothing is known at present: their provider
+// cannot be listed, their pool not be observed, or no check has ended yet.
+func (g *group) health(inv *inventory, gc GroupConfig) (suspect map[string]string, well []string) {
+	listed := false
+	if inv != nil {
+		seen, err := inv.status()
+		listed = err == nil && !seen.IsZero()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	in.NoCapacity = g.noRoom
-	in.Known.Pool = !g.pool.seen.IsZero() && g.pool.err == nil
-	in.Unhealthy = map[string]string{}
+	observed := !g.pool.seen.IsZero() && g.pool.err == nil
+	suspect = map[string]string{}
 	for _, i := range g.state.Instances {
 		if i.State != scaling.StateInService {
 			continue
 		}
-		if m, ok := g.pool.status.Member(i.ID); ok && in.Known.Pool && g.pool.seen.After(i.Since) && m.Health == scaling.HealthDown {
-			in.Unhealthy[i.ID] = "its checks fail"
+		serves, runs := false, false
+		if m, ok := g.pool.status.Member(i.ID); ok && observed && g.pool.seen.After(i.Since) {
+			serves = m.Health == scaling.HealthUp || !gc.Balancer.Capabilities().Health
+			if m.Health == scaling.HealthDown {
+				suspect[i.ID] = "its checks fail"
+			}
 		}
-		if inv == nil {
-			continue
+		if listed && inv.after(i.Since.Add(-g.offset)) {
+			vm, there := inv.vm(i.ID)
+			switch {
+			case !there && g.missing[i.ID] >= lostListings:
+				suspect[i.ID] = "its VM is not found"
+			case !there || vm.Power == scaling.PowerUnknown:
+			case vm.Power == scaling.PowerRunning:
+				runs = true
+			default:
+				suspect[i.ID] = "its VM is " + string(vm.Power)
+			}
 		}
-		if vm, ok := inv.vm(i.ID); ok && inv.after(i.Since) && vm.Power != scaling.PowerRunning && vm.Power != scaling.PowerUnknown {
-			in.Unhealthy[i.ID] = "its VM is " + string(vm.Power)
+		if serves && runs && suspect[i.ID] == "" {
+			well = append(well, i.ID)
 		}
 	}
-	return in
+	return suspect, well
 }
 
 // misplaced says why the group cannot be worked on: its instances were made with
@@ -339,40 +464,65 @@ func (g *group) lostStore(inv *inventory, listed bool) string {
 	return why
 }
 
-// lostListings is in how many complete listings in a row a VM must be missing
-// before its instance is given up.
+// lostListings is in how many complete listings in a row a VM must be missing, or
+// unknown, before anything is concluded from it.
 const lostListings = 2
 
-// compare holds the state against the newest complete listing: instances in
-// service without a VM, and failed ones of which a person removed the rest.
-func (g *group) compare(inv *inventory) (gone, cleared []string) {
+// compare holds the state against the newest complete listing, once: it counts
+// for how many of them instances were missing, and VMs of this group unknown to
+// the state. It returns the failed instances of which a person removed the rest.
+func (g *group) compare(inv *inventory) (cleared []string) {
 	if inv == nil || g.observing() {
-		return nil, nil
+		return nil
 	}
 	seen, err := inv.status()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil || !seen.After(g.counted) {
-		return nil, nil
+		return nil
 	}
 	g.counted = seen
+	missing := map[string]int{}
 	for _, i := range g.state.Instances {
-		_, there := inv.vm(i.ID)
-		if there || !seen.After(i.Since) || (i.State != scaling.StateInService && i.State != scaling.StateFailed) {
-			delete(g.missing, i.ID)
+		if _, there := inv.vm(i.ID); there || !seen.After(i.Since.Add(-g.offset)) {
 			continue
 		}
-		if g.missing[i.ID]++; g.missing[i.ID] < lostListings {
-			continue
+		switch i.State {
+		case scaling.StateInService:
+			missing[i.ID] = g.missing[i.ID] + 1
+		case scaling.StateFailed:
+			if missing[i.ID] = g.missing[i.ID] + 1; missing[i.ID] >= lostListings {
+				cleared = append(cleared, i.ID)
+			}
+		case scaling.StateRequested, scaling.StateCreating, scaling.StateBooting, scaling.StateJoining, scaling.StateStandby,
+			scaling.StateDraining, scaling.StateRemoving, scaling.StateGone:
 		}
-		delete(g.missing, i.ID)
-		if i.State == scaling.StateFailed {
-			cleared = append(cleared, i.ID)
-			continue
-		}
-		gone = append(gone, i.ID)
 	}
-	return gone, cleared
+	g.missing = missing
+	strange := map[string]int{}
+	for _, vm := range inv.of(g.name) {
+		if g.state.Instance(vm.ID) == nil {
+			if strange[vm.ID] = g.strange[vm.ID] + 1; strange[vm.ID] == lostListings {
+				g.log.Error("a VM carries this group's mark and is unknown: it counts against the limit and nothing is done to it; see scalehook cleanup", "vm", vm.Name, "id", vm.ID)
+			}
+		}
+	}
+	g.strange = strange
+	return cleared
+}
+
+// orphans counts the VMs with this group's mark that the state did not know in
+// several complete listings in a row.
+func (g *group) orphans() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for _, seen := range g.strange {
+		if seen >= lostListings {
+			n++
+		}
+	}
+	return n
 }
 
 // sameShape reports whether housekeeping dropped nothing.

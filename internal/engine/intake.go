@@ -42,8 +42,8 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 			return nil, err // released between the check and here: the sender asks again
 		}
 		ttl := g.config().Group.LeaseTTL
-		now := e.now()
 		err = g.change(ctx, func(s *scaling.State) error {
+			now := g.now()
 			s.Housekeep(now)
 			for _, k := range byGroup[name] {
 				out[k] = s.Notify(ns[k], ttl, now)
@@ -98,12 +98,12 @@ func (e *Engine) Order(ctx context.Context, group string, o scaling.Order) (scal
 		return scaling.OrderResult{}, fmt.Errorf("%w: the group observes and touches nothing (mode or --observe)", scaling.ErrRefused)
 	}
 	gc := g.config().Group
-	now := e.now()
-	o.At = now
 	digest := orderDigest(o)
-	o.ID = "o-" + e.opts.IDs.Activity(now)
+	o.ID = "o-" + e.opts.IDs.Activity(g.now())
 	var res scaling.OrderResult
 	err = g.change(ctx, func(s *scaling.State) error {
+		now := g.now()
+		o.At = now
 		s.Housekeep(now)
 		if o.Key != "" {
 			if k := slices.IndexFunc(s.Answers, func(a scaling.Answer) bool { return a.Key == o.Key }); k >= 0 {
@@ -146,7 +146,7 @@ func (e *Engine) Pause(ctx context.Context, group string, p scaling.Pause) error
 	if err != nil {
 		return err
 	}
-	p.At = e.now()
+	p.At = g.now()
 	err = g.change(ctx, func(s *scaling.State) error { s.Pause = &p; return nil })
 	if err != nil {
 		return fmt.Errorf("pause group %q: %w", group, err)
@@ -163,7 +163,7 @@ func (e *Engine) Resume(ctx context.Context, group, by string) error {
 		return err
 	}
 	err = g.change(ctx, func(s *scaling.State) error {
-		s.Pause, s.HoldUntil = nil, e.now()
+		s.Pause, s.HoldUntil = nil, g.now()
 		return nil
 	})
 	if err != nil {
@@ -192,5 +192,26 @@ func (e *Engine) Protect(ctx context.Context, group, instance string, on bool, b
 		return fmt.Errorf("protect %q of group %q: %w", instance, group, err)
 	}
 	g.log.Info("protection changed", "instance", instance, "protected", on, "by", by)
+	return nil
+}
+
+// Standby implements scaling.Operator.
+func (e *Engine) Standby(ctx context.Context, group, instance string, on bool, by string) error {
+	g, err := e.group(group)
+	if err != nil {
+		return err
+	}
+	if g.observing() {
+		return fmt.Errorf("%w: the group observes and touches nothing (mode or --observe)", scaling.ErrRefused)
+	}
+	err = g.change(ctx, func(s *scaling.State) error {
+		return s.Standby(instance, on, g.config().Group, by, g.now(), e.opts.IDs)
+	})
+	if err != nil {
+		return fmt.Errorf("standby of %q of group %q: %w", instance, group, err)
+	}
+	g.log.Info("standby changed", "instance", instance, "standby", on, "by", by)
+	poke(g.poolWake)
+	poke(g.wake)
 	return nil
 }

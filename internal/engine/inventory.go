@@ -17,8 +17,9 @@ type inventory struct {
 
 	mu       sync.Mutex
 	provider scaling.Provider
-	vms      map[string]scaling.VM // by instance id, of the last complete listing
-	seen     time.Time             // when that listing began
+	vms      map[string]scaling.VM   // by instance id, of the last complete listing
+	groups   map[string][]scaling.VM // the same by group
+	seen     time.Time               // when that listing began, in steady time
 	err      error
 }
 
@@ -31,7 +32,7 @@ func (inv *inventory) set(p scaling.Provider) {
 	defer inv.mu.Unlock()
 	if inv.provider != p {
 		// What another driver listed says nothing about this one.
-		inv.provider, inv.vms, inv.seen, inv.err = p, nil, time.Time{}, nil
+		inv.provider, inv.vms, inv.groups, inv.seen, inv.err = p, nil, nil, time.Time{}, nil
 	}
 }
 
@@ -49,20 +50,14 @@ func (inv *inventory) vm(id string) (scaling.VM, bool) {
 	return vm, ok
 }
 
-// of lists the VMs of a group by the last complete listing.
+// of lists the VMs of a group by the last complete listing; they are only read.
 func (inv *inventory) of(group string) []scaling.VM {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	var out []scaling.VM
-	for _, vm := range inv.vms {
-		if vm.Group == group {
-			out = append(out, vm)
-		}
-	}
-	return out
+	return inv.groups[group]
 }
 
-// after reports whether the last complete listing began after t.
+// after reports whether the last complete listing began after t, in steady time.
 func (inv *inventory) after(t time.Time) bool {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
@@ -103,7 +98,7 @@ func (inv *inventory) list(ctx context.Context) {
 	inv.mu.Unlock()
 	cctx, cancel := context.WithTimeout(ctx, listDeadline)
 	defer cancel()
-	begun := inv.eng.now()
+	begun := inv.eng.clock.steady()
 	var vms []scaling.VM
 	err := inv.eng.metrics.call(inv.name, "list", func() (err error) {
 		vms, err = p.List(cctx)
@@ -125,8 +120,9 @@ func (inv *inventory) list(ctx context.Context) {
 		inv.eng.log.Info("the provider is listed again", "provider", inv.name)
 	}
 	inv.err, inv.seen = nil, begun
-	inv.vms = make(map[string]scaling.VM, len(vms))
+	inv.vms, inv.groups = make(map[string]scaling.VM, len(vms)), map[string][]scaling.VM{}
 	for _, vm := range vms {
 		inv.vms[vm.ID] = vm
+		inv.groups[vm.Group] = append(inv.groups[vm.Group], vm)
 	}
 }

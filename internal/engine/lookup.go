@@ -24,13 +24,15 @@ type lookups struct {
 	readings map[string]scaling.Reading
 	meterErr error
 	meterAt  time.Time
+	metered  time.Duration // the steps of the clock when it was read
 	sources  map[string]*answer
 }
 
 // answer is what one source said last.
 type answer struct {
-	asked    time.Time // when it was last asked and answered or failed
-	evidence []scaling.Evidence
+	asked    time.Time                     // when it was last asked and answered or failed, in steady time
+	stepped  time.Duration                 // the steps of the clock then
+	evidence map[string][]scaling.Evidence // by group
 	err      error
 }
 
@@ -98,7 +100,8 @@ func (l *lookups) meter(ctx context.Context, m scaling.Meter) {
 			l.eng.log.Warn("the meter cannot be read; every reading is missing until it can", "err", err)
 		}
 	}
-	l.readings, l.meterErr, l.meterAt = r, err, l.eng.now()
+	l.readings, l.meterErr = r, err
+	l.meterAt, l.metered, _ = l.eng.clock.read()
 }
 
 // ask asks one source and keeps the answer. The time asked is that of the
@@ -106,8 +109,13 @@ func (l *lookups) meter(ctx context.Context, m scaling.Meter) {
 func (l *lookups) ask(ctx context.Context, c scaling.Confirmer) *answer {
 	cctx, cancel := context.WithTimeout(ctx, lookupDeadline)
 	defer cancel()
-	a := &answer{asked: l.eng.now()}
-	a.evidence, a.err = c.Confirm(cctx)
+	a := &answer{evidence: map[string][]scaling.Evidence{}}
+	a.asked, a.stepped, _ = l.eng.clock.read()
+	var evidence []scaling.Evidence
+	evidence, a.err = c.Confirm(cctx)
+	for _, ev := range evidence {
+		a.evidence[ev.Group] = append(a.evidence[ev.Group], ev)
+	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return a // the engine stops, or the sender went away
 	}
@@ -127,20 +135,27 @@ func (l *lookups) ask(ctx context.Context, c scaling.Confirmer) *answer {
 	return a
 }
 
-// of returns what is known for one group.
-func (l *lookups) of(group string) scaling.Lookup {
+// of returns what is known for one group whose time is the steady time and
+// offset. What was said before the clock was last stepped is forgotten: its times
+// mean nothing any more.
+func (l *lookups) of(group string, offset time.Duration) scaling.Lookup {
+	_, stepped, _ := l.eng.clock.read()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := scaling.Lookup{Asked: make(map[string]time.Time, len(l.sources)), Readings: l.readings}
+	out := scaling.Lookup{Asked: make(map[string]time.Time, len(l.sources))}
+	if l.metered == stepped {
+		out.Readings = l.readings
+	}
 	for name, a := range l.sources {
-		out.Asked[name] = a.asked
+		if a.stepped != stepped {
+			continue
+		}
+		out.Asked[name] = a.asked.Add(offset)
 		answered := map[scaling.Signal]bool{}
-		for _, ev := range a.evidence {
-			if ev.Group == group {
-				ev.Source = name
-				out.Evidence = append(out.Evidence, ev)
-				answered[ev.Signal] = true
-			}
+		for _, ev := range a.evidence[group] {
+			ev.Source = name
+			out.Evidence = append(out.Evidence, ev)
+			answered[ev.Signal] = true
 		}
 		if a.err == nil {
 			continue
@@ -157,12 +172,19 @@ func (l *lookups) of(group string) scaling.Lookup {
 	return out
 }
 
-// complete reports whether every source was asked since the start.
+// complete reports whether every source was asked since the start, and since the
+// clock was last stepped.
 func (l *lookups) complete() bool {
+	_, stepped, _ := l.eng.clock.read()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.source != nil && l.meterAt.IsZero() {
+	if l.source != nil && (l.meterAt.IsZero() || l.metered != stepped) {
 		return false
+	}
+	for _, a := range l.sources {
+		if a.stepped != stepped {
+			return false
+		}
 	}
 	return len(l.sources) == len(l.confirmers)
 }
@@ -178,7 +200,7 @@ func (l *lookups) known(ctx context.Context, c scaling.Confirmer, ns []scaling.N
 	a := l.sources[c.Source()]
 	l.mu.Unlock()
 	lacks := func(n scaling.Notification) bool { return !a.has(n) }
-	if a == nil || (a.err == nil && slices.ContainsFunc(ns, lacks)) || (a.err != nil && l.eng.now().Sub(a.asked) > l.eng.opts.LookupTick) {
+	if a == nil || (a.err == nil && slices.ContainsFunc(ns, lacks)) || (a.err != nil && l.eng.clock.steady().Sub(a.asked) > l.eng.opts.LookupTick) {
 		cctx, cancel := context.WithTimeout(ctx, knownDeadline)
 		defer cancel()
 		a = l.ask(cctx, c)
@@ -187,7 +209,7 @@ func (l *lookups) known(ctx context.Context, c scaling.Confirmer, ns []scaling.N
 }
 
 func (a *answer) has(n scaling.Notification) bool {
-	return slices.ContainsFunc(a.evidence, func(e scaling.Evidence) bool { return e.Group == n.Group && e.Signal == n.Signal })
+	return slices.ContainsFunc(a.evidence[n.Group], func(e scaling.Evidence) bool { return e.Signal == n.Signal })
 }
 
 // problems says what cannot be asked, for people.

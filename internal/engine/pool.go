@@ -13,7 +13,8 @@ import (
 // poolView is what is known of a group's pool.
 type poolView struct {
 	status scaling.PoolStatus
-	// seen is when the last observation that succeeded was begun; zero: never.
+	// seen is when the last observation that succeeded was begun, in the group's
+	// time; zero: never.
 	seen time.Time
 	// applied is the wish that the last observation followed: an observation shows
 	// the effect only of wishes that were applied before it began.
@@ -36,7 +37,7 @@ func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
 			m.State = scaling.MemberJoining
 		case scaling.StateInService:
 			m.State = scaling.MemberReady
-		case scaling.StateDraining:
+		case scaling.StateDraining, scaling.StateStandby:
 			m.State = scaling.MemberDraining
 		case scaling.StateRemoving:
 			m.State = scaling.MemberLeaving
@@ -60,7 +61,7 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 		if m.Foreign || m.ID == "" || s.Instance(m.ID) != nil {
 			continue
 		}
-		if inv != nil && inv.after(g.pool.seen) {
+		if inv != nil && inv.after(g.pool.seen.Add(-g.offset)) {
 			if _, ok := inv.vm(m.ID); !ok {
 				continue
 			}
@@ -86,7 +87,7 @@ func busy(p scaling.Pool) bool {
 // poolLoop keeps the pool as wished.
 func (g *group) poolLoop(ctx context.Context) {
 	for {
-		st := g.view()
+		st, _ := g.view()
 		gc := g.config()
 		want := g.strangers(gc, wish(gc, &st), &st)
 		g.reconcilePool(ctx, gc, want)
@@ -123,7 +124,7 @@ func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.
 	if apply {
 		err = g.eng.metrics.call(gc.Group.Balancer, "apply", func() error { return gc.Balancer.Apply(cctx, want) })
 	}
-	begun := g.eng.now()
+	begun := g.now()
 	var st scaling.PoolStatus
 	oerr := g.eng.metrics.call(gc.Group.Balancer, "observe", func() (err error) {
 		st, err = gc.Balancer.Observe(cctx)

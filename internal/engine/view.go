@@ -55,13 +55,13 @@ func (e *Engine) Verdicts(_ context.Context, group string) ([]scaling.Verdict, e
 }
 
 func (g *group) show() scaling.GroupView {
-	now := g.eng.now()
-	look := g.eng.lookups.of(g.name)
+	look := g.eng.lookups.of(g.name, 0)
 	problems := g.eng.lookups.problems()
 	inv := g.eng.inventory(g.config().Group.Provider)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	now := g.eng.clock.steady().Add(g.offset)
 	v := scaling.GroupView{
 		Group: g.cfg.Group, State: g.state.Clone(), Evidence: look.Evidence, PoolSeen: g.pool.seen,
 	}

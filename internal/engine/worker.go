@@ -17,10 +17,13 @@ type worker struct {
 	g     *group
 	id    string
 	log   *slog.Logger
-	begun time.Time // when this worker took over
-	tries int       // of the call that is being tried
-	asked bool      // the guest was asked to stop
-	quiet time.Time // since when the draining member was seen without sessions
+	begun time.Time // when this worker took over, in steady time
+	// offset is what the times of the state that is worked on are ahead of steady
+	// time; see group.offset.
+	offset time.Duration
+	tries  int       // of the call that is being tried
+	asked  bool      // the guest was asked to stop
+	quiet  time.Time // since when the draining member was seen without sessions
 }
 
 // refusals is how often a provider may refuse to delete before a person has to
@@ -31,13 +34,16 @@ const refusals = 4
 const poll = 250 * time.Millisecond
 
 func (w *worker) run(ctx context.Context) {
-	w.begun = w.now()
+	w.begun = w.g.eng.clock.steady()
 	for ctx.Err() == nil {
 		if changed := w.g.watch(); w.g.idle() {
 			w.await(ctx, changed, time.Second)
 			continue
 		}
-		st := w.g.view()
+		st, offset := w.g.view()
+		if offset != w.offset {
+			w.offset, w.quiet = offset, time.Time{}
+		}
 		i := st.Instance(w.id)
 		if i == nil {
 			return
@@ -58,7 +64,7 @@ func (w *worker) run(ctx context.Context) {
 			err = w.drain(ctx, gc, *i)
 		case scaling.StateRemoving:
 			err = w.remove(ctx, gc, *i, &st)
-		case scaling.StateInService, scaling.StateGone, scaling.StateFailed:
+		case scaling.StateInService, scaling.StateStandby, scaling.StateGone, scaling.StateFailed:
 			return
 		}
 		if err != nil && ctx.Err() == nil {
@@ -70,16 +76,20 @@ func (w *worker) run(ctx context.Context) {
 // late reports whether a launch has passed its deadline. One that was interrupted
 // by a restart gets a moment to show that it is well.
 func (w *worker) late(gc GroupConfig, i scaling.Instance) bool {
-	now := w.now()
-	return now.After(i.Deadline) && now.Sub(w.begun) > gc.Group.CallDeadline
+	return w.now().After(i.Deadline) && w.g.eng.clock.steady().Sub(w.begun) > gc.Group.CallDeadline
 }
 
-func (w *worker) now() time.Time { return w.g.eng.now() }
+// now is the time by which the state is read, and inside a change written.
+func (w *worker) now() time.Time { return w.g.eng.clock.steady().Add(w.offset) }
 
 func (w *worker) change(ctx context.Context, fn func(*scaling.State)) error {
 	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
 	defer cancel()
-	err := w.g.change(cctx, func(s *scaling.State) error { fn(s); return nil })
+	err := w.g.change(cctx, func(s *scaling.State) error {
+		w.offset = time.Duration(w.g.written.Load())
+		fn(s)
+		return nil
+	})
 	if err != nil && ctx.Err() == nil {
 		w.log.Error("the store cannot be written; the step waits", "err", err)
 	}
@@ -302,7 +312,9 @@ func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance,
 			return err
 		}
 	}
-	if i.Adopted && gc.Group.OnRemove != scaling.OnRemoveDelete {
+	// A baseline that turned unwell is kept whatever the group says: somebody may
+	// well be at work on it.
+	if a := st.Activity(i.Activity); i.Adopted && (gc.Group.OnRemove != scaling.OnRemoveDelete || (a != nil && a.Kind == scaling.ActivityReplace)) {
 		return w.release(ctx, gc, i, "shut down and kept with its disks")
 	}
 	if w.step(st) != "delete" {
@@ -404,16 +416,16 @@ func (w *worker) stop(ctx context.Context, gc GroupConfig, i scaling.Instance, s
 			}
 		})
 	}
-	now := w.now()
 	switch step := w.step(st); {
 	case step != "shutdown" && step != "power_off":
 		return false, w.change(ctx, func(s *scaling.State) {
+			now := w.now()
 			s.Step(w.id, "shutdown", now)
 			if x := s.Instance(w.id); x != nil {
 				x.Deadline = now.Add(gc.Group.ShutdownDeadline)
 			}
 		})
-	case !w.asked && step == "shutdown" && now.Before(i.Deadline):
+	case !w.asked && step == "shutdown" && w.now().Before(i.Deadline):
 		// Also after a restart: the one before may have ended between the intent and
 		// the call.
 		w.asked = true
@@ -421,10 +433,10 @@ func (w *worker) stop(ctx context.Context, gc GroupConfig, i scaling.Instance, s
 		if err != nil && !scaling.IsNotFound(err) {
 			w.log.Warn("the guest could not be asked to stop; its power is cut at the deadline", "err", err, "deadline", gc.Group.ShutdownDeadline)
 		}
-	case now.After(i.Deadline) || step == "power_off":
+	case w.now().After(i.Deadline) || step == "power_off":
 		if step != "power_off" {
 			w.log.Warn("the guest did not stop by itself; its power is cut", "deadline", gc.Group.ShutdownDeadline)
-			return false, w.change(ctx, func(s *scaling.State) { s.Step(w.id, "power_off", now) })
+			return false, w.change(ctx, func(s *scaling.State) { s.Step(w.id, "power_off", w.now()) })
 		}
 		err := w.call(ctx, gc, "power_off", func(ctx context.Context) error { return sh.Shutdown(ctx, i.Ref(), true) })
 		if err != nil && !scaling.IsNotFound(err) {

@@ -12,12 +12,13 @@ const (
 	ActivityHandover ActivityKind = "handover"
 	ActivityFill     ActivityKind = "fill"    // below min, without any alert
 	ActivityAdopt    ActivityKind = "adopt"   // an existing VM enters the group
-	ActivityReplace  ActivityKind = "replace" // an instance that died
+	ActivityReplace  ActivityKind = "replace" // an instance that died or turned unwell is taken out
+	ActivityStandby  ActivityKind = "standby" // a person takes an instance out of traffic, or puts it back
 )
 
 // ActivityKinds lists all kinds.
 func ActivityKinds() []ActivityKind {
-	return []ActivityKind{ActivityScaleOut, ActivityScaleIn, ActivityHandover, ActivityFill, ActivityAdopt, ActivityReplace}
+	return []ActivityKind{ActivityScaleOut, ActivityScaleIn, ActivityHandover, ActivityFill, ActivityAdopt, ActivityReplace, ActivityStandby}
 }
 
 // ActivityStatus is how an activity stands.

@@ -37,40 +37,39 @@ type Input struct {
 	// Unhealthy says of instances in service why they do not serve: their checks
 	// fail, or their VM does not run. What is not in it is taken for healthy.
 	Unhealthy map[string]string
+	// Orphans counts the VMs that carry the group's mark and that the state does
+	// not know.
+	Orphans int
 	// NoCapacity is why the provider has no room at present; empty if it has.
 	NoCapacity string
-	Now        time.Time
+	// Maintenance is the window that is open now; nil if none is.
+	Maintenance *Maintenance
+	// Since is when the process began to listen, or when its clock was set; what
+	// was heard before is unknown until it is confirmed.
+	Since time.Time
+	Now   time.Time
 }
 
-// gate is one test on the way to an action, in the order of asking.
-type gate struct {
-	name   string
-	passed bool
-	detail string
+// Maintenance is an open maintenance window: until it ends nothing is begun by
+// itself in the directions that it names.
+type Maintenance struct {
+	Name    string // as configured, for people
+	Out, In bool
+	Until   time.Time
 }
 
-type gates []gate
-
-func (gs *gates) add(name string, passed bool, format string, args ...any) {
-	*gs = append(*gs, gate{name, passed, fmt.Sprintf(format, args...)})
-}
-
-func (gs *gates) failed() (gate, bool) {
-	for _, g := range *gs {
-		if !g.passed {
-			return g, true
-		}
-	}
-	return gate{}, false
-}
+// MaxSkew is how far a sample's time may lie ahead of the clock here. One that
+// lies farther ahead comes from a clock that is wrong, there or here, and proves
+// nothing.
+const MaxSkew = 10 * time.Second
 
 // Decide returns what to begin now, with every gate that was passed or failed. It
 // is a pure function: it reads no clock, asks nobody and changes nothing. At most
 // one action comes out of it; the next is decided after this one was recorded.
 //
-// The order is: adoption, orders of people, cancelling a drain, filling up to
-// min, shrinking down to max, the high signal, the low signal. High is asked
-// before low, and low never acts while high stands. A group that only observes
+// The order is: adoption, orders of people, cancelling a drain, replacing what is
+// unwell, filling up to what is desired, shrinking down to max, the high signal,
+// the low signal. High is asked before low, and low never acts while high stands. A group that only observes
 // asks the signals first: it stays empty, and what it would do about load is
 // what an operator wants to see.
 func Decide(in Input) Verdict {
@@ -102,14 +101,15 @@ func (d *decision) observing() bool { return d.in.Observe || d.g.Mode == ModeObs
 // were passed.
 func (d *decision) note(a Action, gs gates) bool {
 	for _, g := range gs {
-		d.all = append(d.all, Gate{Action: a, Name: g.name, Passed: g.passed, Detail: g.detail})
+		g.Action = a
+		d.all = append(d.all, g)
 	}
 	_, bad := gs.failed()
 	return !bad
 }
 
 func (d *decision) decide() Verdict {
-	tries := []func() (Verdict, bool){d.adopt, d.order, d.cancelDrain, d.fill, d.shrink, d.scaleOut, d.scaleIn}
+	tries := []func() (Verdict, bool){d.adopt, d.order, d.cancelDrain, d.replace, d.fill, d.shrink, d.scaleOut, d.scaleIn}
 	if d.observing() {
 		tries = []func() (Verdict, bool){d.order, d.scaleOut, d.scaleIn, d.adopt, d.fill, d.shrink}
 	}
@@ -134,13 +134,15 @@ func (d *decision) whyNothing() string {
 		}
 		for _, g := range d.all {
 			if g.Action == sig.a && !g.Passed {
-				return fmt.Sprintf("no %s although %s stands: %s: %s", sig.a, sig.s, g.Name, g.Detail)
+				return fmt.Sprintf("no %s although %s stands: %s: %s", sig.a.words(), sig.s, g.Name, g.Detail)
 			}
 		}
 	}
-	for _, g := range d.all {
-		if g.Action == ActionFill && !g.Passed {
-			return fmt.Sprintf("not filled up to min: %s: %s", g.Name, g.Detail)
+	for _, a := range []Action{ActionFill, ActionReplace} {
+		for _, g := range d.all {
+			if g.Action == a && !g.Passed {
+				return fmt.Sprintf("no %s: %s: %s", a.words(), g.Name, g.Detail)
+			}
 		}
 	}
 	return "no signal stands"
@@ -148,7 +150,7 @@ func (d *decision) whyNothing() string {
 
 func (d *decision) statuses() []Status {
 	var out []Status
-	if p := d.s.Pause; p != nil && (p.Until.IsZero() || d.now.Before(p.Until)) {
+	if p := d.s.Pause; (p != nil && (p.Until.IsZero() || d.now.Before(p.Until))) || d.now.Before(d.s.HoldUntil) || d.in.Maintenance != nil {
 		out = append(out, StatusPaused)
 	}
 	c := d.s.Capacity()
@@ -161,7 +163,7 @@ func (d *decision) statuses() []Status {
 	if d.in.NoCapacity != "" {
 		out = append(out, StatusNoCapacity)
 	}
-	if d.s.Failures > 0 || d.s.Count(StateFailed) > 0 {
+	if d.s.Failures > 0 || d.s.Count(StateFailed) > 0 || d.in.Orphans > 0 || len(d.in.Unhealthy) > 0 {
 		out = append(out, StatusDegraded)
 	}
 	if d.observing() {
@@ -177,7 +179,7 @@ func (d *decision) adopt() (Verdict, bool) {
 			continue
 		}
 		var gs gates
-		gs.add("started", d.in.Known.Listing, "the provider %s listed since the start", hasOr(d.in.Known.Listing, "was", "was not yet"))
+		d.startedGate(&gs)
 		d.pauseGate(&gs, true)
 		d.limitGate(&gs, 1)
 		d.backoffGate(&gs)
@@ -231,15 +233,16 @@ func (d *decision) order() (Verdict, bool) {
 func (d *decision) refuse(v Verdict, a Action, gs gates) (Verdict, bool) {
 	d.note(a, gs)
 	g, _ := gs.failed()
-	v.Action, v.OrderRefused = ActionNone, g.name+": "+g.detail
+	v.Action, v.OrderRefused = ActionNone, g.Name+": "+g.Detail
 	v.Reason = fmt.Sprintf("order refused: %s", v.OrderRefused)
 	return v, true
 }
 
 func (d *decision) orderOut(v Verdict, count int, done bool) (Verdict, bool) {
 	var gs gates
-	n := min(count, d.g.Max-d.s.Capacity(), d.g.Limit()-d.s.Owned())
-	gs.add("bounds", n > 0, "%d of at most %d instances, %d owned of at most %d", d.s.Capacity(), d.g.Max, d.s.Owned(), d.g.Limit())
+	owned := d.s.Owned() + d.in.Orphans
+	n := min(count, d.g.Max-d.s.Capacity(), d.g.Limit()-owned)
+	gs.add("bounds", n > 0, "%d of at most %d instances, %d owned of at most %d", d.s.Capacity(), d.g.Max, owned, d.g.Limit())
 	d.creationBudgetGate(&gs, max(n, 1))
 	if _, bad := gs.failed(); bad {
 		return d.refuse(v, ActionScaleOut, gs)
@@ -288,7 +291,7 @@ func (d *decision) orderHandover(v Verdict, o Order) (Verdict, bool) {
 	victim, why := d.victim(name)
 	gs.add("victim", victim != nil && victim.State == StateInService, "%s", why)
 	d.removalBudgetGate(&gs)
-	room := d.s.Owned() < d.g.Limit() && d.s.Capacity() < d.g.Limit()
+	room := d.s.Owned()+d.in.Orphans < d.g.Limit()
 	var successor *Instance
 	if victim != nil {
 		successor = d.successor(victim.ID)
@@ -335,8 +338,7 @@ func (d *decision) cancelDrain() (Verdict, bool) {
 		return Verdict{}, false
 	}
 	var gs gates
-	c := d.s.Condition(High, d.now)
-	gs.add("condition", c.Standing, "high %s", standing(c, d.now))
+	d.conditionGate(&gs, High)
 	ev := d.proof(&gs, High, victim.Since, false)
 	if !d.note(ActionCancelDrain, gs) {
 		return Verdict{}, false
@@ -347,17 +349,60 @@ func (d *decision) cancelDrain() (Verdict, bool) {
 	}, true
 }
 
-// fill brings the group up to min, with no alert at all.
+// replace takes out an instance that has been unwell for longer than the grace
+// time. What is missing then is filled up, at once where there is room and else
+// when it is gone.
+func (d *decision) replace() (Verdict, bool) {
+	var victim *Instance
+	serving, unwell := 0, 0
+	for k := range d.s.Instances {
+		i := &d.s.Instances[k]
+		if i.State != StateInService {
+			continue
+		}
+		serving++
+		if _, bad := d.in.Unhealthy[i.ID]; !bad {
+			continue
+		}
+		unwell++
+		if !i.SuspectSince.IsZero() && !i.Protected && (victim == nil || i.SuspectSince.Before(victim.SuspectSince)) {
+			victim = i
+		}
+	}
+	if victim == nil || d.g.Grace <= 0 {
+		return Verdict{}, false
+	}
+	why := d.in.Unhealthy[victim.ID]
+	var gs gates
+	gs.timer("grace", fmt.Sprintf("the grace time of %s, which is unknown (%s)", victim.Name, why), victim.SuspectSince.Add(d.g.Grace), d.now)
+	most := max(1, int(d.g.MaxUnhealthy*float64(serving)))
+	gs.add("brake", unwell <= most, "%d of %d in service are unwell; more than %d at once look like a fault elsewhere", unwell, serving, most).
+		count(unwell, most).change("at most %d unwell at once, or an order for each", most)
+	d.trustGates(&gs)
+	d.pauseGate(&gs, false)
+	d.removalBudgetGate(&gs)
+	if !d.note(ActionReplace, gs) {
+		return Verdict{}, false
+	}
+	return Verdict{
+		Action: ActionReplace, Victim: victim.ID, Cause: Cause{Kind: CauseHealth, Detail: why},
+		Reason: fmt.Sprintf("replace %s: %s since %s", victim.Name, why, clock(victim.SuspectSince)),
+	}, true
+}
+
+// fill brings the group up to what is desired, with no alert at all: to min, and
+// to where it was before instances were lost.
 func (d *decision) fill() (Verdict, bool) {
-	missing := d.g.Min - d.s.Capacity()
+	wish := min(max(d.g.Min, d.s.Desired), d.g.Max)
+	missing := wish - d.s.Capacity()
 	if missing <= 0 {
 		return Verdict{}, false
 	}
 	var gs gates
-	gs.add("started", d.in.Known.Listing, "the provider %s listed since the start", hasOr(d.in.Known.Listing, "was", "was not yet"))
+	d.startedGate(&gs)
 	d.pauseGate(&gs, true)
 	d.limitGate(&gs, 1)
-	n := min(missing, d.g.Limit()-d.s.Owned())
+	n := min(missing, d.g.Limit()-d.s.Owned()-d.in.Orphans)
 	d.creationBudgetGate(&gs, 1)
 	if d.g.CreationsPerHour > 0 {
 		n = min(n, d.g.CreationsPerHour-recent(d.s.Creations, d.now))
@@ -367,8 +412,9 @@ func (d *decision) fill() (Verdict, bool) {
 		return Verdict{}, false
 	}
 	return Verdict{
-		Action: ActionFill, Count: n, Cause: Cause{Kind: CauseBounds, Detail: fmt.Sprintf("%d of min %d", d.s.Capacity(), d.g.Min)},
-		Reason: fmt.Sprintf("launch %d to fill the group up to min %d", n, d.g.Min),
+		Action: ActionFill, Count: n,
+		Cause:  Cause{Kind: CauseBounds, Detail: fmt.Sprintf("%d of %d desired, min %d", d.s.Capacity(), wish, d.g.Min)},
+		Reason: fmt.Sprintf("launch %d to fill the group up to %d (min %d)", n, wish, d.g.Min),
 	}, true
 }
 
@@ -379,7 +425,7 @@ func (d *decision) shrink() (Verdict, bool) {
 	}
 	var gs gates
 	d.removalGates(&gs)
-	gs.add("cooldown", !d.now.Before(d.s.CooldownUntil), "%s", until("cooldown ends", d.s.CooldownUntil, d.now))
+	d.cooldownGate(&gs)
 	victim, why := d.victim("")
 	gs.add("victim", victim != nil, "%s", why)
 	if !d.note(ActionScaleIn, gs) {
@@ -391,8 +437,7 @@ func (d *decision) shrink() (Verdict, bool) {
 
 func (d *decision) scaleOut() (Verdict, bool) {
 	var gs gates
-	c := d.s.Condition(High, d.now)
-	gs.add("condition", c.Standing, "high %s", standing(c, d.now))
+	c := d.conditionGate(&gs, High)
 	if c.Standing {
 		d.holdGate(&gs, c, d.g.HighHold)
 	}
@@ -400,10 +445,12 @@ func (d *decision) scaleOut() (Verdict, bool) {
 	if c.Standing {
 		ev = d.proof(&gs, High, d.s.LastActionEnd.Add(d.settle()), d.s.LastActionEnd.IsZero())
 	}
-	gs.add("activity", d.launching() == 0, "%d launches under way", d.launching())
-	gs.add("cooldown", !d.now.Before(d.s.CooldownUntil), "%s", until("cooldown ends", d.s.CooldownUntil, d.now))
+	gs.add("activity", d.launching() == 0, "%d launches under way", d.launching()).
+		count(d.launching(), 0).change("the end of the launches under way")
+	d.cooldownGate(&gs)
 	d.pauseGate(&gs, true)
-	gs.add("bounds", d.s.Capacity() < d.g.Max, "%d of at most %d instances", d.s.Capacity(), d.g.Max)
+	gs.add("bounds", d.s.Capacity() < d.g.Max, "%d of at most %d instances", d.s.Capacity(), d.g.Max).
+		count(d.s.Capacity(), d.g.Max).change("a larger max")
 	d.limitGate(&gs, 1)
 	d.creationBudgetGate(&gs, 1)
 	d.backoffGate(&gs)
@@ -418,18 +465,17 @@ func (d *decision) scaleOut() (Verdict, bool) {
 
 func (d *decision) scaleIn() (Verdict, bool) {
 	var gs gates
-	c := d.s.Condition(Low, d.now)
-	gs.add("condition", c.Standing, "low %s", standing(c, d.now))
+	c := d.conditionGate(&gs, Low)
 	high := d.s.Condition(High, d.now)
 	against := d.firing(High)
-	gs.add("contradiction", !high.Standing && against == "", "%s", contradiction(high, against))
+	gs.add("contradiction", !high.Standing && against == "", "%s", contradiction(high, against)).change("the end of high")
 	ev := Evidence{}
 	if c.Standing {
 		d.holdGate(&gs, c, d.g.LowHold)
 		ev = d.proof(&gs, Low, d.s.LastActionEnd.Add(d.settle()), false)
 	}
 	d.removalGates(&gs)
-	gs.add("cooldown", !d.now.Before(d.s.CooldownUntil), "%s", until("cooldown ends", d.s.CooldownUntil, d.now))
+	d.cooldownGate(&gs)
 	victim, why := d.victim("")
 	d.restGate(&gs, victim)
 	gs.add("victim", victim != nil, "%s", why)
@@ -457,13 +503,20 @@ func (d *decision) remove(v Verdict, victim *Instance, why string) Verdict {
 
 // removalGates are those that every automatic removal has to pass.
 func (d *decision) removalGates(gs *gates) {
-	gs.add("mode", d.g.Mode != ModeScaleOutOnly, "mode is %s", d.g.Mode)
-	k := d.in.Known
-	gs.add("started", d.known(), "read: provider %t, pool %t, signals %t", k.Listing, k.Pool, k.Signals)
+	d.trustGates(gs)
 	leaving := d.s.Count(StateDraining, StateRemoving)
-	gs.add("activity", d.launching() == 0 && leaving == 0, "%d launches and %d removals under way", d.launching(), leaving)
+	gs.add("activity", d.launching() == 0 && leaving == 0, "%d launches and %d removals under way", d.launching(), leaving).
+		count(d.launching()+leaving, 0).change("the end of what is under way")
 	d.pauseGate(gs, false)
 	d.removalBudgetGate(gs)
+}
+
+// trustGates ask whether the group may remove by itself, and knows enough to.
+func (d *decision) trustGates(gs *gates) {
+	gs.add("mode", d.g.Mode != ModeScaleOutOnly, "mode is %s", d.g.Mode).change("mode: full")
+	k := d.in.Known
+	gs.add("started", d.known(), "read: provider %t, pool %t, signals %t", k.Listing, k.Pool, k.Signals).
+		change("a complete listing, an observation of the pool and an answer of each source")
 }
 
 func (d *decision) launching() int {
@@ -472,17 +525,3 @@ func (d *decision) launching() int {
 
 // OrderTTL is how long an order waits before it is given up.
 const OrderTTL = time.Hour
-
-func hasOr(b bool, yes, no string) string {
-	if b {
-		return yes
-	}
-	return no
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "somebody"
-	}
-	return s
-}

@@ -79,6 +79,15 @@ type Group struct {
 	// with each failure in a row.
 	BackoffMin, BackoffMax time.Duration
 
+	// Grace is how long an instance may be unwell (its VM vanished, stopped or
+	// paused, or its checks fail) before it is replaced; until then it counts as
+	// unknown, since people shut down, migrate and redefine VMs by hand. 0: never.
+	Grace time.Duration
+	// MaxUnhealthy is the part, 0..1, of the instances in service that may be unwell
+	// for one of them to be replaced; one always may. More at once look like a fault
+	// of something else.
+	MaxUnhealthy float64
+
 	Victim   VictimPolicy
 	OnRemove OnRemove
 	// Snapshot asks for a snapshot before a removal where the provider can.

@@ -10,7 +10,7 @@ type InstanceState string
 
 // The states of an instance, in the order of a life:
 // requested → creating → booting → joining → in_service → draining → removing → gone.
-// A launch that fails goes to removing from wherever it was, with Failure set;
+// From in_service a person may put it into standby and back. A launch that fails goes to removing from wherever it was, with Failure set;
 // failed is an instance whose removal did not succeed and that a person must see.
 const (
 	StateRequested InstanceState = "requested"  // journalled; nothing exists yet
@@ -18,6 +18,7 @@ const (
 	StateBooting   InstanceState = "booting"    // exists and runs; no address yet
 	StateJoining   InstanceState = "joining"    // has an address; checked by the balancer, no traffic
 	StateInService InstanceState = "in_service" // takes traffic
+	StateStandby   InstanceState = "standby"    // taken out of traffic by a person, kept as it is
 	StateDraining  InstanceState = "draining"   // no new traffic; sessions end
 	StateRemoving  InstanceState = "removing"   // leaves the pool, shuts down, is deleted
 	StateGone      InstanceState = "gone"       // nothing of it is left (or it was released)
@@ -28,7 +29,7 @@ const (
 func InstanceStates() []InstanceState {
 	return []InstanceState{
 		StateRequested, StateCreating, StateBooting, StateJoining,
-		StateInService, StateDraining, StateRemoving, StateGone, StateFailed,
+		StateInService, StateStandby, StateDraining, StateRemoving, StateGone, StateFailed,
 	}
 }
 
@@ -37,7 +38,7 @@ func (s InstanceState) Launching() bool {
 	switch s {
 	case StateRequested, StateCreating, StateBooting, StateJoining:
 		return true
-	case StateInService, StateDraining, StateRemoving, StateGone, StateFailed:
+	case StateInService, StateStandby, StateDraining, StateRemoving, StateGone, StateFailed:
 		return false
 	}
 	return false
@@ -74,8 +75,12 @@ type Instance struct {
 	Activity string `json:"activity,omitempty"`
 	// Failure says why a launch or a removal failed; empty if none did.
 	Failure string `json:"failure,omitempty"`
-	// Protected instances are never chosen by a scale-in.
+	// Protected instances are never chosen by a scale-in and never replaced.
 	Protected bool `json:"protected,omitempty"`
+	// Suspect says why an instance in service is unwell, SuspectSince since when;
+	// both are empty while it is well.
+	Suspect      string    `json:"suspect,omitempty"`
+	SuspectSince time.Time `json:"suspect_since,omitzero"`
 	// PoweredOff is journalled once the guest is known to be stopped.
 	PoweredOff bool `json:"powered_off,omitempty"`
 }

@@ -16,7 +16,7 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 	// Alertmanager knows of silences: an operator's word outweighs every number.
 	for _, e := range d.in.Lookup.Evidence {
 		if e.Signal == sig && e.State == EvidenceSuppressed {
-			gs.add("suppressed", false, "%s says suppressed (%s): end the silence to let it act", e.Source, e.Detail)
+			gs.add("suppressed", false, "%s says suppressed (%s)", e.Source, e.Detail).change("the end of the silence")
 			return best
 		}
 	}
@@ -36,6 +36,9 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 			why = append(why, src+" does not know it as firing")
 			// An answer from before the notification says nothing about it.
 			refuted = refuted || sig == Low || d.in.Lookup.Asked[src].After(lease.LastSeen)
+		case e.State == EvidenceFiring && e.At.After(d.now.Add(MaxSkew)):
+			why = append(why, fmt.Sprintf("evidence of %s is of %s, ahead of the clock here: one of the clocks is wrong", src, clock(e.At)))
+			refuted = refuted || sig == Low
 		case e.State == EvidenceFiring && !e.At.After(consumed):
 			why = append(why, fmt.Sprintf("%s has no newer evidence than the one used at %s", src, clock(consumed)))
 		case e.State == EvidenceFiring && !e.At.After(after):
@@ -69,7 +72,7 @@ func (d *decision) proof(gs *gates, sig Signal, after time.Time, alone bool) Evi
 		gs.add("confirmation", true, "%s, evidence of %s", best.Source, clock(best.At))
 		return best
 	}
-	gs.add("confirmation", false, "%s", strings.Join(why, "; "))
+	gs.add("confirmation", false, "%s", strings.Join(why, "; ")).change("evidence past %s", clock(latest(after, consumed)))
 	return best
 }
 
@@ -117,4 +120,11 @@ func (d *decision) settle() time.Duration {
 
 func (d *decision) cause(sig Signal, ev Evidence) Cause {
 	return Cause{Kind: CauseAlert, Signal: sig, Fingerprint: ev.Fingerprint, Source: ev.Source, EvidenceAt: ev.At}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

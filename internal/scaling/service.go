@@ -74,6 +74,10 @@ type Operator interface {
 	// Protect sets or takes off an instance's protection against scale-in; by says
 	// who wants it.
 	Protect(ctx context.Context, group, instance string, on bool, by string) error
+	// Standby takes an instance out of traffic and keeps its VM as it is, or puts
+	// it back; by says who wants it. Being so already is success. ErrRefused if
+	// fewer than min would serve.
+	Standby(ctx context.Context, group, instance string, on bool, by string) error
 }
 
 // InstanceView is an instance as shown to people and metrics.

@@ -35,8 +35,10 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 	switch v.Action {
 	case ActionScaleOut:
 		s.launch(v, ActivityScaleOut, g, now, ids)
+		s.wish(max(s.Desired, s.Capacity()), g)
 	case ActionFill:
 		s.launch(v, ActivityFill, g, now, ids)
+		s.wish(s.Desired, g)
 	case ActionAdopt:
 		s.AdoptedNames = append(s.AdoptedNames, v.Adopt)
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityAdopt, Status: ActivityPending, Cause: v.Cause, Created: now}
@@ -47,10 +49,17 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 		a.Launch = i.ID
 		a.Enter(string(StateRequested), now)
 		s.Open, s.Instances = append(s.Open, a), append(s.Instances, i)
+		s.wish(max(s.Desired, s.Capacity()), g)
 	case ActionScaleIn:
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityScaleIn, Status: ActivityPending, Cause: v.Cause, Remove: v.Victim, Created: now}
 		s.Open = append(s.Open, a)
 		s.drain(v.Victim, a.ID, now)
+		s.wish(s.Capacity(), g)
+	case ActionReplace:
+		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityReplace, Status: ActivityPending, Cause: v.Cause, Remove: v.Victim, Created: now}
+		s.Open = append(s.Open, a)
+		s.drain(v.Victim, a.ID, now)
+		s.electPrimary()
 	case ActionHandover:
 		a := Activity{
 			ID: ids.Activity(now), Group: g.Name, Kind: ActivityHandover, Status: ActivityPending, Cause: v.Cause,
@@ -62,19 +71,28 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 			a.Launch = i.ID
 			s.Instances = append(s.Instances, i)
 			s.Creations = append(s.Creations, now)
+		} else {
+			s.wish(s.Capacity()-1, g)
 		}
 		s.Open = append(s.Open, a)
 	case ActionCancelDrain:
 		s.cancelDrain(v.Victim, g, now)
+		s.wish(s.Capacity(), g)
 	case ActionNone:
 	}
-	s.Desired = min(max(s.Capacity(), g.Min), g.Max)
 }
+
+// wish notes how many instances are desired. What the group loses is filled up
+// again to that number; what a decision or a person takes away lowers it.
+func (s *State) wish(n int, g Group) { s.Desired = min(max(n, g.Min), g.Max) }
 
 func (s *State) followed(v Verdict, now time.Time) {
 	k := slices.IndexFunc(s.Orders, func(o Order) bool { return o.ID == v.Order })
 	if k < 0 {
 		return
+	}
+	if o := s.Orders[k]; o.Kind == OrderSetDesired && v.OrderDone && v.OrderRefused == "" {
+		s.Desired = o.Count
 	}
 	if h := s.Orders[k].Hold; h > 0 && v.Action != ActionNone {
 		s.HoldUntil = now.Add(h)
@@ -201,8 +219,18 @@ func (s *State) FailLaunch(id, why string, g Group, now time.Time) {
 		back *= 2
 	}
 	s.BackoffUntil = now.Add(min(back, max(g.BackoffMax, g.BackoffMin)))
+	// A step that failed is wished no more, the next evidence decides again; what
+	// was lost or is handed over is still wished.
+	if a := s.Activity(i.Activity); a != nil {
+		switch a.Kind {
+		case ActivityScaleOut:
+			s.wish(s.Desired-1, g)
+		case ActivityAdopt:
+			s.wish(min(s.Desired, s.Capacity()-1), g)
+		case ActivityScaleIn, ActivityHandover, ActivityFill, ActivityReplace, ActivityStandby:
+		}
+	}
 	s.Enter(id, StateRemoving, time.Time{}, now)
-	s.Desired = min(max(s.Capacity(), g.Min), g.Max)
 }
 
 // Drained moves an instance from draining to removing.
@@ -276,6 +304,7 @@ func (s *State) Gone(id string, g Group, outcome string, now time.Time) {
 	if i == nil || i.State == StateGone {
 		return
 	}
+	i.Suspect, i.SuspectSince = "", time.Time{}
 	failure, adopted, name := i.Failure, i.Adopted && i.InServiceAt.IsZero(), i.Name
 	aid := i.Activity
 	s.Enter(id, StateGone, time.Time{}, now)
@@ -301,21 +330,78 @@ func (s *State) Gone(id string, g Group, outcome string, now time.Time) {
 	s.electPrimary()
 }
 
-// Lost records that an instance in service has no VM any more: what is left of it
-// is removed, and the group is filled up again if it is below min.
-func (s *State) Lost(id, why string, now time.Time, ids IDs) {
+// Suspect records that an instance in service is unwell, and why; the first time
+// since it was well counts. It reports whether anything changed.
+func (s *State) Suspect(id, why string, now time.Time) bool {
 	i := s.Instance(id)
-	if i == nil || i.State != StateInService {
-		return
+	if i == nil || i.State != StateInService || i.Suspect == why {
+		return false
+	}
+	i.Suspect = why
+	if i.SuspectSince.IsZero() {
+		i.SuspectSince = now
+	}
+	return true
+}
+
+// Well records that an instance is seen to be well. It reports whether anything
+// changed.
+func (s *State) Well(id string) bool {
+	i := s.Instance(id)
+	if i == nil || i.SuspectSince.IsZero() {
+		return false
+	}
+	i.Suspect, i.SuspectSince = "", time.Time{}
+	return true
+}
+
+// Standby takes an instance out of traffic, or puts it back: the balancer drains
+// it and its VM stays as it is. It counts against the limit and is desired no
+// more. Doing it again is success. ErrUnknownInstance, or ErrRefused with the
+// reason: fewer than min would serve, or it is neither in service nor in standby.
+func (s *State) Standby(idOrName string, on bool, g Group, by string, now time.Time, ids IDs) error {
+	i := s.Find(idOrName)
+	switch {
+	case i == nil:
+		return ErrUnknownInstance
+	case (on && i.State == StateStandby) || (!on && i.State == StateInService):
+		return nil
+	case i.State != StateStandby && i.State != StateInService:
+		return fmt.Errorf("%w: %s is %s", ErrRefused, i.Name, i.State)
+	case on && s.Count(StateInService)-1 < max(g.Min, 1):
+		return fmt.Errorf("%w: %d in service, and min is %d: scale out first", ErrRefused, s.Count(StateInService), g.Min)
+	case on && s.handedOver(i.ID):
+		return fmt.Errorf("%w: a handover of %s is under way", ErrRefused, i.Name)
+	}
+	st, word := StateStandby, " is in standby"
+	if !on {
+		st, word = StateInService, " is back in service"
 	}
 	a := Activity{
-		ID: ids.Activity(now), Group: i.Group, Kind: ActivityReplace, Status: ActivityPending, Remove: id, Created: now,
-		Cause: Cause{Kind: CauseHealth, Detail: why},
+		ID: ids.Activity(now), Group: g.Name, Kind: ActivityStandby, Status: ActivityPending, Created: now,
+		Cause: Cause{Kind: CauseManual, By: by}, Remove: i.ID,
 	}
 	s.Open = append(s.Open, a)
-	i.Activity, i.Failure = a.ID, why
-	s.Enter(id, StateRemoving, time.Time{}, now)
+	i.Activity = a.ID
+	s.Well(i.ID)
+	name := i.Name
+	s.Enter(i.ID, st, time.Time{}, now)
+	s.Activity(a.ID).End(ActivityDone, name+word, now)
+	if on {
+		s.wish(s.Desired-1, g)
+	} else {
+		s.wish(max(s.Desired, s.Capacity()), g)
+	}
 	s.electPrimary()
+	s.ended(g, now)
+	return nil
+}
+
+// handedOver reports whether an open handover brings or takes the instance.
+func (s *State) handedOver(id string) bool {
+	return slices.ContainsFunc(s.Open, func(a Activity) bool {
+		return a.Kind == ActivityHandover && !a.Status.Ended() && (a.Launch == id || a.Remove == id)
+	})
 }
 
 // Cleared records that a person removed what an instance in the state failed had
@@ -364,6 +450,50 @@ func (s *State) electPrimary() {
 	if best != nil {
 		s.Primary = best.ID
 	}
+}
+
+// Shift moves every time that is kept by d, after the wall clock was stepped by
+// it: what was to happen in a minute still does. The end of a pause stays: a
+// person named the hour.
+func (s *State) Shift(d time.Duration) {
+	move := func(ts ...*time.Time) {
+		for _, t := range ts {
+			if !t.IsZero() {
+				*t = t.Add(d)
+			}
+		}
+	}
+	for k := range s.Instances {
+		i := &s.Instances[k]
+		move(&i.Since, &i.InServiceAt, &i.Deadline, &i.SuspectSince)
+	}
+	for k := range s.Open {
+		a := &s.Open[k]
+		move(&a.Created)
+		for n := range a.Steps {
+			move(&a.Steps[n].Started, &a.Steps[n].Ended)
+		}
+	}
+	for k := range s.Leases {
+		l := &s.Leases[k]
+		move(&l.FirstSeen, &l.LastSeen, &l.Expires)
+	}
+	for k := range s.Orders {
+		move(&s.Orders[k].At)
+	}
+	for k := range s.Answers {
+		move(&s.Answers[k].At)
+	}
+	for k := range s.Creations {
+		move(&s.Creations[k])
+	}
+	for k := range s.Removals {
+		move(&s.Removals[k])
+	}
+	for sig, t := range s.Consumed {
+		s.Consumed[sig] = t.Add(d)
+	}
+	move(&s.HoldUntil, &s.LastActionEnd, &s.CooldownUntil, &s.BackoffUntil, &s.LastNotification)
 }
 
 // Notify folds one notification into the leases.

@@ -1,6 +1,9 @@
 package scaling
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Action is what a verdict asks the engine to begin.
 type Action string
@@ -13,6 +16,7 @@ const (
 	ActionHandover    Action = "handover"
 	ActionFill        Action = "fill"
 	ActionAdopt       Action = "adopt"
+	ActionReplace     Action = "replace"
 	ActionCancelDrain Action = "cancel_drain"
 )
 
@@ -20,9 +24,12 @@ const (
 func Actions() []Action {
 	return []Action{
 		ActionNone, ActionScaleOut, ActionScaleIn, ActionHandover, ActionFill,
-		ActionAdopt, ActionCancelDrain,
+		ActionAdopt, ActionReplace, ActionCancelDrain,
 	}
 }
+
+// words is the action as people write it.
+func (a Action) words() string { return strings.ReplaceAll(string(a), "_", "-") }
 
 // Status is a standing remark on a group that an operator should see.
 type Status string
@@ -45,10 +52,19 @@ func Statuses() []Status {
 // Gate is one condition that an action had to pass.
 type Gate struct {
 	Action Action `json:"action"` // the action it stood before
-	Name   string `json:"name"`   // condition, confirmation, settle, cooldown, bounds, …
+	Name   string `json:"name"`   // condition, confirmation, cooldown, bounds, …
 	Passed bool   `json:"passed"`
-	// Detail has the numbers and, where it failed, what would change it.
+	// Value is what was measured and Bound what it was held against: instances,
+	// launches or ratios of CPU, as Detail says. Both are missing where the gate
+	// compares no numbers or the value is not known.
+	Value *float64 `json:"value,omitempty"`
+	Bound *float64 `json:"bound,omitempty"`
+	// Until is when the gate passes by itself; zero: it does not.
+	Until time.Time `json:"until,omitzero"`
+	// Detail is the gate in words, with its numbers.
 	Detail string `json:"detail"`
+	// Change is what would make a failed gate pass; empty where it passed.
+	Change string `json:"change,omitempty"`
 }
 
 // Verdict is the outcome of one decision, kept per group: why it acted, or why it
