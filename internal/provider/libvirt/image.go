@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"regexp"
+	"slices"
+	"strings"
 
 	"libvirt.org/go/libvirt"
 
@@ -15,7 +18,7 @@ import (
 func (p *Provider) checkImage(ctx context.Context, s *session, t Template) (volume, error) {
 	image, err := findVolume(ctx, s, t.ImagePool, t.Image, true)
 	if scaling.IsNotFound(err) {
-		return image, scaling.Errorf(scaling.Permanent, "image %q is not in pool %q", t.Image, t.ImagePool)
+		return image, missingImage(ctx, s, t)
 	}
 	if err != nil {
 		return image, err
@@ -49,6 +52,34 @@ func (p *Provider) checkImage(ctx context.Context, s *session, t Template) (volu
 	}
 	return image, nil
 }
+
+// missingImage says what would be right instead of an image that is not there.
+func missingImage(ctx context.Context, s *session, t Template) error {
+	names, err := query(ctx, s, fmt.Sprintf("list the volumes of pool %q", t.ImagePool), func(_ context.Context, conn *libvirt.Connect) (names []string, err error) {
+		err = withPool(conn, t.ImagePool, func(pool *libvirt.StoragePool) error {
+			names, err = pool.ListStorageVolumes()
+			return err
+		})
+		return names, err
+	})
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, ".qcow2") || madeForRE.MatchString(name) })
+	slices.Sort(names)
+	have := "it has no qcow2 image"
+	if len(names) > 0 {
+		have = "it has " + strings.Join(names[:min(len(names), 5)], ", ")
+	}
+	if len(names) > 5 {
+		have += " and more"
+	}
+	return scaling.Errorf(scaling.Permanent, "image %q is not in pool %q: %s; name one of the pool's, or bring it in with scalehook template import FILE --pool %s --name %s",
+		t.Image, t.ImagePool, have, t.ImagePool, t.Image)
+}
+
+// madeForRE is for the disks that are made for instances and builds.
+var madeForRE = regexp.MustCompile(`\.([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|building)\.qcow2$`)
 
 // images lists the configured images, with where they are, whether they exist or
 // not.

@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,5 +71,34 @@ func TestProviderMakesFindsAndDeletesAVM(t *testing.T) {
 	}
 	if _, err := p.Get(ctx, ref); !scaling.IsNotFound(err) {
 		t.Errorf("get after delete: %v", err)
+	}
+}
+
+func TestAnImageThatIsMissingIsSaidWithWhatWouldBeRight(t *testing.T) {
+	conn := testHost(t)
+	template := testTemplate()
+	template.Image = "bse.qcow2"
+	p := testProvider(t, map[string]Template{"web": template, "db": testTemplate()})
+	ctx := testContext(t)
+	// Another group's clone is no image.
+	if _, err := p.Create(ctx, scaling.LaunchSpec{ID: idB, Group: "db", Name: "db-1"}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `image "bse.qcow2" is not in pool "images": it has base.qcow2; name one of the pool's, or bring it in with scalehook template import FILE --pool images --name bse.qcow2`
+	_, err := p.Create(ctx, scaling.LaunchSpec{ID: idA, Group: "web", Name: "web-1"})
+	if err == nil || scaling.ClassOf(err) != scaling.Permanent || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("create: %v (%s)", err, scaling.ClassOf(err))
+	}
+	if _, err := p.Check(ctx); err == nil || err.Error() != `group "web": `+want {
+		t.Errorf("check: %v", err)
+	}
+	if err := p.Delete(ctx, scaling.Ref{ID: idB}); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Get(ctx, scaling.Ref{ID: idA}); !scaling.IsNotFound(err) {
+		t.Errorf("something was made: %v", err)
+	}
+	if diff := cmp.Diff([]string{"base.qcow2"}, volumeNames(t, conn)); diff != "" {
+		t.Error(diff)
 	}
 }
