@@ -1,0 +1,239 @@
+//go:build e2e
+
+package crash_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/provider/simulated"
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+const (
+	// bound is how long a group may take after a start to be what it would have
+	// become, beside the call that was interrupted: here no call takes any time.
+	bound = 2 * time.Second
+	// workers play lives side by side; they mostly wait.
+	workers = 8
+)
+
+// TestAKillAtAnyPointIsFinishedOrUndone records an undisturbed life, then plays
+// it again and again, killed at a different point each time.
+func TestAKillAtAnyPointIsFinishedOrUndone(t *testing.T) {
+	program := buildServer(t)
+	passed := map[string]bool{}
+	var tries []try
+	for _, l := range lives() {
+		undisturbed := run{life: l, program: program, dir: t.TempDir(), address: address(0)}
+		undisturbed.record = filepath.Join(undisturbed.dir, "points")
+		began := time.Now()
+		res, err := undisturbed.play(t.Context())
+		if err != nil {
+			t.Fatalf("%s, undisturbed: %v\n%s", l.name, err, tailOf(undisturbed.dir))
+		}
+		points := readPoints(t, undisturbed.record)
+		t.Logf("%s: %d points in %v", l.name, len(points), time.Since(began).Round(time.Millisecond))
+		for _, name := range slices.Sorted(maps.Keys(points)) {
+			// What one life has shown need not be shown again by the next.
+			if passed[name] && !everyPassing {
+				continue
+			}
+			passed[name] = true
+			for _, n := range numbers(points[name]) {
+				tries = append(tries, try{run: run{life: l, program: program, want: res.pictures}, point: name, number: n})
+			}
+		}
+	}
+	checkCoverage(t, passed)
+	killAll(t, tries)
+}
+
+// try is one kill.
+type try struct {
+	run
+
+	point  string
+	number int
+}
+
+// numbers are the passings of a point to be tried, of so many.
+func numbers(passings int) []int {
+	if !everyPassing && passings > 2 {
+		return []int{1, passings}
+	}
+	var all []int
+	for n := range passings {
+		all = append(all, n+1)
+	}
+	return all
+}
+
+// killAll plays the tries side by side.
+func killAll(t *testing.T, tries []try) {
+	t.Helper()
+	var next, kills atomic.Int64
+	var mu sync.Mutex
+	var slowest, slowestStart time.Duration
+	var where string
+	base := t.TempDir()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for worker := range workers {
+		wg.Go(func() {
+			for t.Context().Err() == nil {
+				k := int(next.Add(1)) - 1
+				if k >= len(tries) {
+					return
+				}
+				tr := tries[k]
+				tr.address = address(worker + 1)
+				res, err := tr.play(t.Context(), filepath.Join(base, strconv.Itoa(k)))
+				name := fmt.Sprintf("%s, killed at passing %d of %s in phase %q", tr.life.name, tr.number, tr.point, res.phase)
+				switch limit := bound + tr.slow(res.phase); {
+				case err != nil:
+					t.Errorf("%s: %v", name, err)
+				case res.took > limit:
+					t.Errorf("%s: %v from the next server's start to the end of the phase, want at most %v", name, res.took, limit)
+				}
+				mu.Lock()
+				if res.killed {
+					kills.Add(1)
+				}
+				if tr.slow(res.phase) == 0 && res.took > slowest {
+					slowest, where = res.took, name
+				}
+				slowestStart = max(slowestStart, res.start)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d kills in %v; the slowest took %v after its start (%s), the slowest start %v",
+		kills.Load(), time.Since(began).Round(time.Second), slowest.Round(time.Millisecond), where, slowestStart.Round(time.Millisecond))
+}
+
+// play plays a life with its kill. How often a point is passed depends a little
+// on the clock, so that the last passing of one life may not come in the next;
+// then the one before it is tried.
+func (tr *try) play(ctx context.Context, dir string) (res result, err error) {
+	for n := tr.number; n > 0; n-- {
+		tr.number, tr.dir = n, fmt.Sprintf("%s-%d", dir, n)
+		tr.kill = fmt.Sprintf("%s:%d", tr.point, n)
+		if err := os.MkdirAll(tr.dir, 0o700); err != nil {
+			return res, err
+		}
+		res, err = tr.run.play(ctx)
+		if err != nil {
+			return res, fmt.Errorf("%w\n%s", err, tailOf(tr.dir))
+		}
+		if err := os.RemoveAll(tr.dir); err != nil {
+			return res, err
+		}
+		if res.killed {
+			return res, nil
+		}
+	}
+	return res, fmt.Errorf("the point was not passed")
+}
+
+func (tr *try) slow(phase string) time.Duration {
+	for _, ph := range tr.life.phases {
+		if ph.name == phase {
+			return ph.slow
+		}
+	}
+	return 0
+}
+
+// address is a loopback address of a worker's own, so that no two servers take
+// each other's port.
+func address(worker int) string { return fmt.Sprintf("127.77.0.%d:10070", worker+1) }
+
+// readPoints returns how often each point was passed.
+func readPoints(t *testing.T, file string) map[string]int {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	points := map[string]int{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Split(lines.Text(), "\t")
+		if len(fields) != 3 {
+			t.Fatalf("a line of %s: %q", file, lines.Text())
+		}
+		points[fields[0]]++
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return points
+}
+
+// tailOf is the end of the servers' log.
+func tailOf(dir string) string {
+	content, err := os.ReadFile(filepath.Join(dir, "server.log"))
+	if err != nil {
+		return err.Error()
+	}
+	const most = 6000
+	return string(content[max(0, len(content)-most):])
+}
+
+// checkCoverage holds the points that the lives passed against the domain: a new
+// state, a new method of a contract or a new point of the simulated provider that
+// no life passes fails here.
+func checkCoverage(t *testing.T, passed map[string]bool) {
+	t.Helper()
+	want := map[string]bool{}
+	for _, s := range scaling.InstanceStates() {
+		want["step."+string(s)] = true
+	}
+	// Steps of activities that are no states of an instance.
+	for _, step := range []string{"successor", "leave", "shutdown", "delete"} {
+		want["step."+step] = true
+	}
+	for contract, of := range map[string]reflect.Type{
+		"provider":  reflect.TypeFor[scaling.Provider](),
+		"provider ": reflect.TypeFor[scaling.Shutdowner](), "provider  ": reflect.TypeFor[scaling.Adopter](),
+		"provider   ": reflect.TypeFor[scaling.Snapshotter](),
+		"balancer":    reflect.TypeFor[scaling.Balancer](),
+		"store":       reflect.TypeFor[scaling.Store](),
+	} {
+		for m := range of.Methods() {
+			want[strings.TrimSpace(contract)+"."+strings.ToLower(m.Name)] = true
+		}
+	}
+	// Capabilities asks nobody; nobody lists the store's groups; when the store is
+	// closed nothing is under way any more.
+	for _, name := range []string{"balancer.capabilities", "store.groups", "store.close"} {
+		delete(want, name)
+	}
+	for name := range want {
+		for _, side := range []string{".before", ".after"} {
+			if !passed[name+side] {
+				t.Errorf("no life passes %s%s", name, side)
+			}
+		}
+	}
+	for _, point := range simulated.FaultPoints() {
+		if !strings.HasSuffix(point, ".before") && !strings.HasSuffix(point, ".after") && !passed["simulated."+point] {
+			t.Errorf("no life passes simulated.%s", point)
+		}
+	}
+}

@@ -1,0 +1,279 @@
+//go:build e2e
+
+package crash_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scalehook/scalehook/internal/api"
+)
+
+const group = "web"
+
+// life is a group's life, from an empty store to the end of its phases.
+type life struct {
+	name string
+	// env is the server's, in both runs.
+	env    []string
+	phases []phase
+}
+
+// phase is something that is asked of the group, and where that leads.
+type phase struct {
+	name string
+	ask  func(ctx context.Context, s *server, dir string) error
+	// want is the number of instances in service; the rest of the picture is the
+	// undisturbed life's.
+	want int
+	// slow is what the phase waits for on purpose, beside its calls.
+	slow time.Duration
+}
+
+// config is one group over the simulated provider and its pool, kept in dir.
+// Everything that takes its time in reality takes very little here.
+func config(dir string) string {
+	return fmt.Sprintf(`owner: crash
+monitoring: {scrape_interval: 1ms, evaluation_interval: 1ms, rate_window: 4ms}
+providers:
+  sim:
+    simulated:
+      directory: %q
+      boot_time: 50ms
+      shutdown_time: 50ms
+      drain_time: 50ms
+      vms: [{name: base, vcpus: 1}, {name: web-1, vcpus: 1}]
+balancers:
+  sim: {simulated: {provider: sim}}
+groups:
+  web:
+    mode: scale_out_only
+    min: 2
+    max: 4
+    cooldown: 0s
+    warm_up: 0s
+    backoff_min: 100ms
+    snapshot: true
+    adopt: [base]
+    name: "web-{n}"
+    port: 80
+`, filepath.Join(dir, "world"))
+}
+
+func count(n int) api.OrderRequest { return api.OrderRequest{Count: &n} }
+
+// lives are what is killed. The first passes everything that goes well, a launch
+// that fails (somebody else's VM has the name web-1) and a baseline that is
+// adopted and let go; the second a removal that fails.
+func lives() []life {
+	nothing := func(context.Context, *server, string) error { return nil }
+	return []life{
+		{name: "life", phases: []phase{
+			{name: "fill and adopt", ask: nothing, want: 2},
+			{name: "alert", want: 3, ask: notify},
+			{name: "handover", want: 3, ask: func(ctx context.Context, s *server, _ string) error {
+				_, err := s.client.Handover(ctx, group, "key-handover", api.OrderRequest{})
+				return err
+			}},
+			{name: "scale-out", want: 4, ask: func(ctx context.Context, s *server, _ string) error {
+				_, err := s.client.ScaleOut(ctx, group, "key-out", count(1))
+				return err
+			}},
+			{name: "scale-in", want: 3, ask: func(ctx context.Context, s *server, _ string) error {
+				_, err := s.client.ScaleIn(ctx, group, "key-in", count(1))
+				return err
+			}},
+			{name: "backup", want: 3, ask: backup},
+		}},
+		{name: "removal that fails", env: []string{"SCALEHOOK_FAULT_KEEP=web-3"}, phases: []phase{
+			{name: "fill and adopt", ask: nothing, want: 2},
+			{name: "scale-out", want: 3, ask: func(ctx context.Context, s *server, _ string) error {
+				_, err := s.client.ScaleOut(ctx, group, "key-out", count(1))
+				return err
+			}},
+			{name: "scale-in", want: 2, slow: 8 * time.Second, ask: func(ctx context.Context, s *server, _ string) error {
+				_, err := s.client.ScaleIn(ctx, group, "key-in", count(1))
+				return err
+			}},
+		}},
+	}
+}
+
+// notify sends a message as Alertmanager does, and again the same one when there
+// was no answer.
+func notify(ctx context.Context, s *server, dir string) error {
+	file := filepath.Join(dir, "alert.json")
+	message, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		// What began to fire before the last action had its effect proves nothing.
+		g, err := s.client.Group(ctx, group)
+		if err != nil {
+			return err
+		}
+		if wait := time.Until(g.LastActionEnd.Add(time.Duration(g.Settings.Settle))); wait > 0 {
+			return fmt.Errorf("too early for an alert by %v", wait)
+		}
+		message = fmt.Appendf(nil, `{"version":"4","groupKey":"{}:{scaling_group=\"web\"}","truncatedAlerts":0,"status":"firing",
+"receiver":"scalehook","groupLabels":{},"commonLabels":{},"commonAnnotations":{},"externalURL":"http://alertmanager",
+"alerts":[{"status":"firing","labels":{"alertname":"GroupCPUHigh","scalehook_signal":"high","scaling_group":"web"},
+"annotations":{},"startsAt":%q,"endsAt":"0001-01-01T00:00:00Z","generatorURL":"","fingerprint":"8d1c9a2b3e4f5061"}]}`,
+			time.Now().UTC().Format(time.RFC3339Nano))
+		if err := os.WriteFile(file, message, 0o600); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return s.post(ctx, "POST", "/api/v1/alertmanager", string(message))
+}
+
+// backup takes a copy of the store.
+func backup(ctx context.Context, s *server, dir string) (err error) {
+	f, err := os.Create(filepath.Join(dir, "backup.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return s.client.Backup(ctx, f)
+}
+
+// run is one run of a life.
+type run struct {
+	life    life
+	program string
+	dir     string
+	address string
+	// kill is where the server is killed, such as provider.create.after:1; empty:
+	// nowhere.
+	kill string
+	// record is the file that gets the points that were passed; empty: none.
+	record string
+	// want are the pictures after each phase; nil in the undisturbed run.
+	want []picture
+}
+
+// result is what came of a run.
+type result struct {
+	pictures []picture
+	// killed says that the point was reached, in phase; then took is from the
+	// moment the next server was ready until the phase's picture was there.
+	killed bool
+	phase  string
+	start  time.Duration // from its start to ready
+	took   time.Duration
+}
+
+// patience bounds the wait for a picture, so that one that never comes is told
+// from one that comes late.
+const patience = 30 * time.Second
+
+// play runs a life. A run with a kill ends with the phase in which it happened.
+func (r run) play(ctx context.Context) (res result, err error) {
+	if err := os.WriteFile(filepath.Join(r.dir, "scalehook.yml"), []byte(config(r.dir)), 0o600); err != nil {
+		return res, err
+	}
+	env := append([]string{"SCALEHOOK_FAULT=" + r.kill, "SCALEHOOK_FAULT_LOG=" + r.record}, r.life.env...)
+	s, err := startServer(ctx, r.program, r.dir, r.address, env...)
+	if err != nil {
+		return res, err
+	}
+	defer func() {
+		if stopErr := s.stop(); err == nil {
+			err = stopErr
+		}
+	}()
+	var ready time.Time
+	for k, ph := range r.life.phases {
+		for {
+			res.phase = ph.name
+			var pic picture
+			if err = s.await(ctx, startDeadline, s.ready); err == nil {
+				if ready.IsZero() {
+					ready = time.Now()
+				}
+				pic, err = r.phase(ctx, s, k)
+			}
+			if err == nil {
+				res.pictures = append(res.pictures, pic)
+				break
+			}
+			if !errors.Is(err, errEnded) || res.killed {
+				return res, fmt.Errorf("phase %s: %w", ph.name, err)
+			}
+			if err := s.killed(); err != nil {
+				return res, err
+			}
+			res.killed, ready = true, time.Time{}
+			began := time.Now()
+			if s, err = startServer(ctx, r.program, r.dir, r.address, r.life.env...); err != nil {
+				return res, err
+			}
+			if err := s.await(ctx, startDeadline, s.ready); err != nil {
+				return res, fmt.Errorf("start again: %w", err)
+			}
+			ready = time.Now()
+			res.start = ready.Sub(began)
+		}
+		if res.killed {
+			res.took = time.Since(ready)
+			return res, r.stays(ctx, s, res.pictures[k])
+		}
+	}
+	return res, nil
+}
+
+// phase asks for phase k, again as long as no answer comes, and waits for its
+// picture.
+func (r run) phase(ctx context.Context, s *server, k int) (pic picture, err error) {
+	ph := r.life.phases[k]
+	if err := s.await(ctx, patience, func(ctx context.Context) error { return ph.ask(ctx, s, r.dir) }); err != nil {
+		return pic, err
+	}
+	err = s.await(ctx, patience, func(ctx context.Context) (err error) {
+		if pic, err = look(ctx, s.client, r.dir); err != nil {
+			return err
+		}
+		serving := 0
+		for _, m := range pic.Instances {
+			if len(m) > len(" in_service") && m[len(m)-len(" in_service"):] == " in_service" {
+				serving++
+			}
+		}
+		if serving != ph.want || len(pic.Members) != serving || pic.Primary == "" {
+			return fmt.Errorf("%d are in service and %d in the pool, not %d; the primary is %q", serving, len(pic.Members), ph.want, pic.Primary)
+		}
+		if r.want != nil {
+			if diff := cmp.Diff(r.want[k], pic); diff != "" {
+				return fmt.Errorf("not as in the undisturbed life (-want +got):\n%s", diff)
+			}
+		}
+		return nil
+	})
+	return pic, err
+}
+
+// stays looks again after two decisions more: a picture that was only passed
+// through is none.
+func (r run) stays(ctx context.Context, s *server, pic picture) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.done:
+		return errEnded
+	case <-time.After(2200 * time.Millisecond):
+	}
+	after, err := look(ctx, s.client, r.dir)
+	if err != nil {
+		return fmt.Errorf("a moment after it was as wished: %w", err)
+	}
+	if diff := cmp.Diff(pic, after); diff != "" {
+		return fmt.Errorf("it did not stay (-before +after):\n%s", diff)
+	}
+	return nil
+}
