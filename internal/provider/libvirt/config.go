@@ -252,6 +252,11 @@ func (t Template) Validate() error {
 	oneOf("firmware", t.Firmware, "", "bios", "efi")
 	oneOf("console", t.Console, "", "pty", "none")
 	oneOf("cache", t.Cache, "", "default", "none", "writethrough", "writeback", "directsync", "unsafe")
+	if t.OSInfo != "" {
+		if _, err := osinfoID(t.OSInfo, osinfoFolders()...); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if t.Network != "" && t.Bridge != "" {
 		bad("network %q and bridge %q: use one of the two", t.Network, t.Bridge)
 	}

@@ -118,8 +118,8 @@ func (t Template) bare(spec domainSpec) *libvirtxml.Domain {
 		domain.Devices.Serials = []libvirtxml.DomainSerial{{Source: source, Target: &libvirtxml.DomainSerialTarget{Port: &zero}}}
 		domain.Devices.Consoles = []libvirtxml.DomainConsole{{Source: source, Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &zero}}}
 	}
-	if t.OSInfo != "" {
-		domain.Metadata = &libvirtxml.DomainMetadata{XML: osInfo(t.OSInfo)}
+	if uri, err := osinfoID(t.OSInfo, osinfoFolders()...); err == nil { // else it was refused, or there is none
+		domain.Metadata = &libvirtxml.DomainMetadata{XML: osinfoElement(uri)}
 	}
 	return domain
 }
@@ -138,21 +138,6 @@ func (t Template) cpu(virtType DomainType) *libvirtxml.DomainCPU {
 	default:
 		return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Model: &libvirtxml.DomainCPUModel{Value: t.CPU}}
 	}
-}
-
-// osInfo says to other tools which system the guest runs.
-func osInfo(id string) string {
-	var escaped strings.Builder
-	for _, r := range id {
-		switch r {
-		case '<', '>', '&', '"', '\'':
-			continue
-		default:
-			escaped.WriteRune(r)
-		}
-	}
-	return `<libosinfo:libosinfo xmlns:libosinfo="http://libosinfo.org/xmlns/libvirt/domain/1.0"><libosinfo:os id="` +
-		escaped.String() + `"/></libosinfo:libosinfo>`
 }
 
 // isWritableDisk reports whether a guest can write to the disk's source.

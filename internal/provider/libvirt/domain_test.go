@@ -42,7 +42,7 @@ func TestDefinitionsAreAsInTheGoldenFiles(t *testing.T) {
 		"efi-bridge": {func(t *Template) {
 			t.Firmware, t.Bridge, t.Machine, t.Address.Source, t.Console = "efi", "br0", "q35", AddressAgent, "none"
 		}, DomainKVM},
-		"osinfo-cpu": {func(t *Template) { t.OSInfo, t.CPU, t.Cache = "http://debian.org/debian/12", "Nehalem", "none" }, DomainQEMU},
+		"osinfo-cpu": {func(t *Template) { t.OSInfo, t.CPU, t.Cache = "debian12", "Nehalem", "none" }, DomainQEMU},
 		"own":        {func(t *Template) { t.DomainXML, t.CloudInit = own, &CloudInit{Bus: "scsi"} }, DomainKVM},
 	} {
 		t.Run(name, func(t *testing.T) {
