@@ -108,7 +108,7 @@ func plain() map[string]string {
 		libvirt + "machine":     "Machine type. Default: libvirt's choice.",
 		libvirt + "firmware":    "bios or efi. Default bios.",
 		libvirt + "console":     "pty or none. Default pty.",
-		libvirt + "osinfo":      "Short id of the guest's system in libosinfo, kept in the definition for other tools.",
+		libvirt + "osinfo":      "The guest's system, kept in the definition for other tools: its id in libosinfo, such as http://debian.org/debian/12, or its short id.",
 		libvirt + "cloud_init":  "The NoCloud seed. Without it clones share the image's hostname and host keys.",
 		libvirt + "address":     "Where the address that the balancer uses comes from.",
 
