@@ -85,13 +85,9 @@ defaults
 frontend front
     bind %s
     default_backend web
-# A frontend and a backend may have the same name.
-frontend web
-    bind unix@%s
-    default_backend web
 backend other
     server keep 127.0.0.1:9
-`, r.stats, r.front, filepath.Join(dir, "web.sock")))
+%s`, r.stats, r.front, namesake(t, dir)))
 	if o.fragment {
 		r.template = r.write("web.tmpl", section+"{{range .Servers}}    server {{.Name}} {{.Address}} {{.Options}}\n{{end}}")
 		r.fragment = filepath.Join(dir, "web.cfg")
@@ -99,6 +95,24 @@ backend other
 	r.write("web.cfg", section)
 	r.start()
 	return r
+}
+
+// namesake is a frontend with the name of the backend, which HAProxy allows before
+// 3.3 and refuses from then on.
+func namesake(t *testing.T, dir string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), testenv.Path(t, "haproxy"), "-v").Output()
+	if err != nil {
+		t.Fatalf("haproxy -v: %v", err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(out), "HAProxy version %d.%d", &major, &minor); err != nil {
+		t.Fatalf("read the version of haproxy from %q: %v", out, err)
+	}
+	if major > 3 || major == 3 && minor >= 3 {
+		return ""
+	}
+	return "frontend web\n    bind unix@" + filepath.Join(dir, "web.sock") + "\n    default_backend web\n"
 }
 
 func (r *rig) write(name, content string) string {
