@@ -20,7 +20,7 @@ func newBackupCommand(r *remote) *cobra.Command {
 		Long: `Save a consistent copy of the server's store into a new file. The running server
 makes it with SQLite's back-up API; copying the live files would lose intents.
 For a server that is stopped, name its folder with --storage.path instead.
-A restored copy starts with every group paused.`,
+"scalehook restore" puts it back; a restored copy starts with every group paused.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			save := func(ctx context.Context, file string) error { return r.backup(ctx, file) }

@@ -119,10 +119,10 @@ cannot be reached or asks to try again.`,
 		}
 	}
 	remote := newRemote(getenv)
-	add("server", newServeCommand(), newCheckConfigCommand(), newVersionCommand())
+	add("server", newServeCommand(), newCheckConfigCommand(), newRestoreCommand(), newVersionCommand())
 	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
-		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newBackupCommand(remote))
+		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newExampleCommand(), newTemplateCommand())
 	return root
 }

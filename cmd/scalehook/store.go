@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 
@@ -13,14 +12,9 @@ import (
 func storeFile(dir string) string { return filepath.Join(dir, "scalehook.db") }
 
 // backupStopped copies the store of a server that does not run.
-func backupStopped(ctx context.Context, dir, file string) (err error) {
+func backupStopped(ctx context.Context, dir, file string) error {
 	if _, err := os.Stat(storeFile(dir)); err != nil {
-		return during("look for the store", err) // opening would make a new one
+		return during("look for the store", err)
 	}
-	s, err := store.Open(ctx, storeFile(dir), store.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	return s.Backup(ctx, file)
+	return store.BackupStopped(ctx, storeFile(dir), file)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -17,7 +18,7 @@ import (
 func (s *Store) Backup(ctx context.Context, file string) error {
 	path, err := filepath.Abs(file) // a relative one is no part of an URI
 	if err == nil {
-		err = s.copyTo(ctx, s.reader, path)
+		err = copyTo(ctx, s.reader, path, markBackup(s.now()))
 	}
 	if err != nil {
 		return fmt.Errorf("back up the store to %s: %w", file, explain(err))
@@ -25,39 +26,93 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 	return nil
 }
 
+// BackupStopped is Backup for a store that no process has open: it takes the lock,
+// but neither the next epoch nor anything else of the store. ErrInUse means that a
+// server has it.
+func BackupStopped(ctx context.Context, path, file string) error {
+	if err := backupStopped(ctx, path, file); err != nil {
+		return fmt.Errorf("back up the store %s to %s: %w", path, file, explain(err))
+	}
+	return nil
+}
+
+func backupStopped(ctx context.Context, path, file string) (err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return err // a connection would make a new one
+	}
+	lock, err := takeLock(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+	db, err := connect(path, "rw", "deferred")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := inspect(ctx, db, "quick_check"); err != nil {
+		return err
+	}
+	return copyTo(ctx, db, file, markBackup(time.Now()))
+}
+
+// markBackup returns what makes a copy known as a backup. A copy of a backup that
+// was never opened stays what it is.
+func markBackup(at time.Time) statement {
+	return statement{"UPDATE fence SET backup_of = coalesce(backup_of, ?)", []any{stamp{at}}}
+}
+
 // pagesPerStep bounds how long a backup runs without looking at its context.
 const pagesPerStep = 1024
 
-func (s *Store) copyTo(ctx context.Context, from *sql.DB, file string) (err error) {
+// copyTo copies the database to a new file, which appears complete or not at all,
+// with its mode and owner like those of the folder's other files.
+func copyTo(ctx context.Context, from *sql.DB, file string, marks ...statement) (err error) {
 	if _, err := os.Lstat(file); err == nil {
 		return fmt.Errorf("%w: choose a new name", os.ErrExist)
 	}
-	partial, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".partial-*")
+	partial, err := copyPartial(ctx, from, file, marks...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, partial.Close(), os.Remove(partial.Name())) }()
-
-	to, err := connect(partial.Name(), "rw", "immediate")
-	if err != nil {
-		return err
-	}
-	to.SetMaxOpenConns(1)
-	err = errors.Join(s.copyPages(ctx, from, to), to.Close())
-	if err != nil {
-		return err
-	}
-	if err := partial.Sync(); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, os.Remove(partial)) }()
 	// A link fails where a name is taken meanwhile; a rename would replace it.
-	if err := os.Link(partial.Name(), file); err != nil {
+	if err := os.Link(partial, file); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(file))
 }
 
-func (s *Store) copyPages(ctx context.Context, from, to *sql.DB) (err error) {
+// copyPartial copies the database to a file that is still to get the name file.
+func copyPartial(ctx context.Context, from *sql.DB, file string, marks ...statement) (name string, err error) {
+	partial, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".partial-*")
+	if err != nil {
+		return "", readOnly(err)
+	}
+	defer func() {
+		err = errors.Join(err, partial.Close())
+		if err != nil {
+			err = errors.Join(err, os.Remove(partial.Name()))
+		}
+	}()
+	to, err := connect(partial.Name(), "rw", "immediate")
+	if err != nil {
+		return "", err
+	}
+	to.SetMaxOpenConns(1)
+	if err := errors.Join(copyPages(ctx, from, to, marks), to.Close()); err != nil {
+		return "", err
+	}
+	return partial.Name(), partial.Sync()
+}
+
+func copyPages(ctx context.Context, from, to *sql.DB, marks []statement) (err error) {
 	source, err := from.Conn(ctx)
 	if err != nil {
 		return err
@@ -93,8 +148,12 @@ func (s *Store) copyPages(ctx context.Context, from, to *sql.DB) (err error) {
 	if _, err := target.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {
 		return err
 	}
-	_, err = target.ExecContext(ctx, "UPDATE fence SET backup_of = ?", stamp{s.now()})
-	return err
+	for _, st := range marks {
+		if _, err := target.ExecContext(ctx, st.query, st.args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func copyAll(ctx context.Context, to, from *sqlite3.SQLiteConn) (err error) {

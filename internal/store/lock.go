@@ -13,15 +13,16 @@ import (
 // of it when the process dies, so there is no stale lock to clean up.
 type lock struct{ file *os.File }
 
-// takeLock locks the file or says who holds it. The file stays when the lock is
-// given up: removing it would let two processes lock two files of one name.
-func takeLock(path string) (*lock, error) {
+const lockSuffix = ".lock"
+
+// takeLock locks the file beside the database or says who holds it. The file stays
+// when the lock is given up: removing it would let two processes lock two files of
+// one name.
+func takeLock(database string) (*lock, error) {
+	path := database + lockSuffix
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return nil, fmt.Errorf("%w (%w)", ErrReadOnly, err)
-		}
-		return nil, fmt.Errorf("open the store's lock: %w", err)
+		return nil, readOnly(err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(file, 200))
@@ -30,6 +31,9 @@ func takeLock(path string) (*lock, error) {
 			return nil, errors.Join(fmt.Errorf("%w by %s: stop that one first (lock %s)", ErrInUse, describe(holder), path), closeErr)
 		}
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), closeErr)
+	}
+	if err := ownAs(path, database); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	// Who holds it is for the message above only; a full disk must not keep an
 	// owner out that could otherwise at least say so.

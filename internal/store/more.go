@@ -112,7 +112,7 @@ func (r rest[T]) normal(v *T) {
 
 // normalValue brings times and texts below v to what JSON keeps.
 func normalValue(v reflect.Value) {
-	if t, ok := v.Addr().Interface().(*time.Time); ok {
+	if t, ok := reflect.TypeAssert[*time.Time](v.Addr()); ok {
 		*t = normalTime(*t)
 		return
 	}

@@ -1,11 +1,15 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // applicationID marks the file as ours in SQLite's header ("shsc").
@@ -204,6 +208,56 @@ func identify(ctx context.Context, db *sql.DB, newest int) (version int, err err
 	return version, nil
 }
 
+// inspect is identify with a check of the whole file, for one that is not opened
+// as a store.
+func inspect(ctx context.Context, db *sql.DB, how string) (version int, err error) {
+	if version, err = identify(ctx, db, len(migrations())); err != nil {
+		return 0, err
+	}
+	if version == 0 {
+		return 0, fmt.Errorf("%w: the file is empty", ErrNotAStore)
+	}
+	return version, check(ctx, db, how)
+}
+
+// check looks at the structure of the whole file: quick_check for one that is used
+// every day, integrity_check, which reads the indexes too, for one that was away.
+func check(ctx context.Context, db *sql.DB, how string) error {
+	var verdict string
+	if err := db.QueryRowContext(ctx, "PRAGMA "+how+"(1)").Scan(&verdict); err != nil {
+		return err
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w (%s)", ErrCorrupt, verdict)
+	}
+	return nil
+}
+
+// The copies that migrations made: path.schema1-20260102T030405 and so on.
+const (
+	copySuffix = ".schema"
+	keptCopies = 3
+)
+
+// pruneCopies removes all but the newest copies that migrations made.
+func (s *Store) pruneCopies(ctx context.Context) {
+	copies, _ := filepath.Glob(globQuote(s.path) + copySuffix + "*-*T*")
+	slices.SortFunc(copies, func(a, b string) int { return cmp.Compare(madeAt(a), madeAt(b)) })
+	for _, old := range copies[:max(0, len(copies)-keptCopies)] {
+		if err := os.Remove(old); err != nil {
+			s.log.WarnContext(ctx, "an old copy of the store stays", "copy", old, "err", err)
+		}
+	}
+}
+
+// madeAt is the time in the name of a copy.
+func madeAt(name string) string { return name[strings.LastIndexByte(name, '-')+1:] }
+
+// globQuote makes a path a pattern that matches itself only.
+func globQuote(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
 // migrate brings the schema up to date. A store with anything in it is copied
 // first, so that the way back to the older program is open.
 func (s *Store) migrate(ctx context.Context, version int, list []migration) error {
@@ -212,11 +266,12 @@ func (s *Store) migrate(ctx context.Context, version int, list []migration) erro
 	}
 	if version > 0 {
 		stamp := s.now().UTC().Format("20060102T150405")
-		copied := fmt.Sprintf("%s.schema%d-%s", s.path, version, stamp)
-		if err := s.copyTo(ctx, s.writer, copied); err != nil && !errors.Is(err, os.ErrExist) {
+		copied := fmt.Sprintf("%s%s%d-%s", s.path, copySuffix, version, stamp)
+		if err := copyTo(ctx, s.writer, copied, markBackup(s.now())); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("copy the store before its migration: %w", err)
 		}
 		s.log.InfoContext(ctx, "copied the store before its migration", "copy", copied, "from_schema", version, "to_schema", len(list))
+		s.pruneCopies(ctx)
 	}
 	for i := version; i < len(list); i++ {
 		tx, err := s.writer.BeginTx(ctx, nil)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -34,9 +35,15 @@ type Origin string
 // The origins of an open store. After any but OriginKept nothing that the store
 // lacks may be taken as proof that it does not exist.
 const (
-	OriginKept     Origin = "kept"     // as this or another process left it
-	OriginNew      Origin = "new"      // there was none, or an empty file
-	OriginRestored Origin = "restored" // a backup: its groups were paused, its conditions dropped
+	OriginKept Origin = "kept" // as this or another process left it
+	OriginNew  Origin = "new"  // there was none, or an empty file
+	// OriginLost is a new store in the place of one that is gone: its mark is there,
+	// its database is not.
+	OriginLost Origin = "lost"
+	// OriginRestored is a database that is behind the world: a backup, an older
+	// copy, one without its log. Its groups were paused in both directions, its
+	// conditions dropped. It says so once, to who opens it first.
+	OriginRestored Origin = "restored"
 )
 
 // Store is a scaling.Store on one SQLite file.
@@ -47,7 +54,10 @@ type Store struct {
 	opts   Options
 	epoch  int64
 	origin Origin
+	why    string // of the origin, for people
+	id     string // of the database
 	lock   *lock
+	mark   *markFile
 	tables *tables
 	reader *sql.DB // history and backups
 	writer *sql.DB // one connection, which is conn once the store is open
@@ -65,6 +75,7 @@ type Store struct {
 	seen     int64 // PRAGMA data_version when the cache was right
 	stale    bool  // the cache has to be loaded again
 	commits  int64 // since the database was made
+	unmarked bool  // the mark could not be written
 
 	mu     sync.RWMutex
 	closed bool
@@ -112,9 +123,13 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 		}
 	}()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the store's folder: %w", err)
+		return nil, fmt.Errorf("make the store's folder: %w", readOnly(err))
 	}
-	if s.lock, err = takeLock(path + ".lock"); err != nil {
+	if s.lock, err = takeLock(path); err != nil {
+		return nil, err
+	}
+	// The mark is read before the database, which is therefore never behind it.
+	if s.mark, err = openMark(path); err != nil {
 		return nil, err
 	}
 	if err := makePrivate(path); err != nil {
@@ -134,7 +149,7 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	go s.write()
+	go s.write() //nolint:gosec // it lives until Close, not as long as ctx
 	return s, nil
 }
 
@@ -142,11 +157,8 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 // readable for everybody that the umask lets.
 func makePrivate(path string) error {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
-	}
 	if err != nil {
-		return err
+		return readOnly(err)
 	}
 	return file.Close()
 }
@@ -174,13 +186,10 @@ func (s *Store) prepare(ctx context.Context, list []migration) error {
 	if version == 0 {
 		s.origin = OriginNew
 	}
-	var verdict, journal string
-	if err := s.writer.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+	if err := check(ctx, s.writer, "quick_check"); err != nil {
 		return err
 	}
-	if verdict != "ok" {
-		return fmt.Errorf("%w (%s)", ErrCorrupt, verdict)
-	}
+	var journal string
 	if err := s.writer.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&journal); err != nil {
 		return err
 	}
@@ -211,40 +220,53 @@ func (s *Store) start(ctx context.Context) (err error) {
 	return s.reload(ctx)
 }
 
-// takeEpoch makes every earlier owner outdated, and a restored backup harmless:
-// what it knows of the world may be long past.
+// takeEpoch makes every earlier owner outdated, and a database that is behind the
+// world harmless: what it knows may be long past.
 func (s *Store) takeEpoch(ctx context.Context) error {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	host, _ := os.Hostname()
-	var madeAt sql.NullString
+	var was origins
+	if err := was.read(ctx, tx); err != nil {
+		return err
+	}
 	now := stamp{s.now()}
-	if err := tx.QueryRowContext(ctx, "SELECT epoch + 1, backup_of FROM fence").Scan(&s.epoch, &madeAt); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE fence SET epoch = ?, taken_by = ?, taken_at = ?, backup_of = NULL",
-		s.epoch, fmt.Sprintf("process %d on %s", os.Getpid(), host), now); err != nil {
-		return err
-	}
-	if madeAt.Valid {
-		s.origin = OriginRestored
-		if _, err := tx.ExecContext(ctx, "DELETE FROM leases"); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `UPDATE groups SET paused = 1, pause_out = 1, pause_in = 1, pause_until = NULL,
-			pause_by = 'scalehook', pause_reason = ?, paused_at = ?`,
-			"the store was restored from a backup of "+madeAt.String+": compare with what exists, then resume", now); err != nil {
+	if s.origin, s.why = was.judge(s.origin, s.mark.found); s.origin == OriginRestored {
+		if err := pauseAll(ctx, tx, s.why, now); err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+	if s.id = was.store; s.id == "" {
+		s.id = rand.Text()
+	}
+	// Numbers only rise, also past those of the database that was here before.
+	s.epoch = max(was.epoch, s.mark.found.epoch) + 1
+	s.commits = max(was.commits, s.mark.found.commits)
+	host, _ := os.Hostname()
+	if _, err := tx.ExecContext(ctx, "UPDATE fence SET epoch = ?, taken_by = ?, taken_at = ?, backup_of = NULL, store = ?, commits = ?",
+		s.epoch, fmt.Sprintf("process %d on %s", os.Getpid(), host), now, s.id, s.commits); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if s.why != "" {
+		s.log.WarnContext(ctx, "the store is not as it was left", "store", s.path, "origin", string(s.origin), "why", s.why)
+	}
+	if err := s.mark.begin(mark{s.id, s.epoch, s.commits}); err != nil {
+		return fmt.Errorf("write the store's mark %s: %w", s.path+markSuffix, err)
+	}
+	return nil
 }
 
 // Origin says what Open found.
 func (s *Store) Origin() Origin { return s.origin }
+
+// Why explains the origin to people; empty for OriginKept and OriginNew. It is the
+// reason that the groups of a restored store are paused with.
+func (s *Store) Why() string { return s.why }
 
 // Epoch is the number by which this process owns the store.
 func (s *Store) Epoch() int64 { return s.epoch }

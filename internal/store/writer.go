@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -62,7 +63,7 @@ func (s *Store) Change(ctx context.Context, group string, fn func(*scaling.State
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("change group %q: %w", group, err)
+		return fmt.Errorf("change group %q: %w", group, explain(err))
 	}
 	if work, ok := <-r.turn; ok {
 		r.run(s.tables, work)
@@ -158,13 +159,24 @@ func (s *Store) batch(ctx context.Context, b *batch, first *request) error {
 	if err := s.exec(ctx, statement{"COMMIT", nil}); err != nil {
 		return s.undo(ctx, err)
 	}
-	s.commits = commits
 	s.mu.Lock()
-	for group, next := range b.staged {
-		s.cache[group] = next
-	}
+	maps.Copy(s.cache, b.staged)
 	s.mu.Unlock()
+	if written {
+		s.commits = commits
+		s.remark(ctx)
+	}
 	return nil
+}
+
+// remark moves the mark to what is committed. A mark that stays behind does no
+// harm beyond missing a later loss.
+func (s *Store) remark(ctx context.Context) {
+	err := s.mark.write(mark{s.id, s.epoch, s.commits})
+	if err != nil && !s.unmarked {
+		s.log.WarnContext(ctx, "the store's mark cannot be written", "mark", s.path+markSuffix, "err", err)
+	}
+	s.unmarked = err != nil
 }
 
 // waiting returns the next request that waits, or nil where none does or the
@@ -207,20 +219,21 @@ func (s *Store) one(ctx context.Context, b *batch, m *member) (wrote bool, err e
 	work := before.state.Clone()
 	m.r.turn <- &work
 	out := <-m.r.ran
-	if m.err = out.err; m.err != nil {
-		return false, nil
+	if out.err != nil {
+		m.err = out.err
+		return false, nil //nolint:nilerr // it is the member's own
 	}
 	list, next, ended, err := s.tables.plan(before, out.state, normalTime(s.now()).Add(-s.opts.KeepGone))
 	if err != nil || len(list) == 0 {
 		m.err = err
-		return false, nil
+		return false, nil //nolint:nilerr // it is the member's own
 	}
 	if ended {
 		list = append(list, s.trim(group))
 	}
 	own, err := s.apply(ctx, list)
 	if own != nil {
-		m.err = fmt.Errorf("change group %q: %w", group, own)
+		m.err = scaling.WithClass(scaling.Permanent, fmt.Errorf("change group %q: %w", group, own))
 	}
 	if own == nil && err == nil {
 		b.staged[group] = next
@@ -390,6 +403,9 @@ func (s *Store) shut() error {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
+	}
+	if s.mark != nil {
+		errs = append(errs, s.mark.close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.release())
