@@ -66,10 +66,22 @@ func checkConfig(ctx context.Context, file, webConfig string, offline bool) (war
 	}
 	defer func() { err = errors.Join(err, runtime.Close()) }()
 	list := tokens(runtime.Tokens)
-	err = errors.Join(webhook.CheckTokens(list), webhook.CheckWebConfig(webConfig, len(list) > 0))
+	err = errors.Join(checkTokens(c, list), webhook.CheckWebConfig(webConfig, len(list) > 0))
 	if !offline {
 		said, failed := runtime.Check(ctx)
 		warnings, err = append(warnings, said...), errors.Join(err, failed)
 	}
 	return warnings, err
+}
+
+// checkTokens reads the token files as the server will, and says of each that it
+// would refuse where the configuration names it.
+func checkTokens(c *config.Config, list []webhook.Token) error {
+	var errs []error
+	for i := range list {
+		if err := webhook.CheckTokens(list[i : i+1]); err != nil {
+			errs = append(errs, c.TokenProblem(i, err))
+		}
+	}
+	return errors.Join(errs...)
 }

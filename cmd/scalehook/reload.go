@@ -80,6 +80,9 @@ func (r *reloader) start(ctx context.Context) (*config.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkTokens(c, tokens(next.Tokens)); err != nil {
+		return nil, errors.Join(err, next.Close())
+	}
 	r.use(next)
 	return next, nil
 }
@@ -102,6 +105,9 @@ func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error
 	next, err := r.current.Reload(ctx, c)
 	if err != nil {
 		return err
+	}
+	if err := checkTokens(c, tokens(next.Tokens)); err != nil {
+		return errors.Join(err, next.Close())
 	}
 	if err := apply(next); err != nil {
 		return errors.Join(err, next.Close())

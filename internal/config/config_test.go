@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -199,11 +200,70 @@ func TestAReloadKeepsWhatDidNotChange(t *testing.T) {
 	}
 }
 
-func TestCheckAsksEveryProvider(t *testing.T) {
-	text := strings.Replace(base, "libvirt: {}", `libvirt: {uri: "test:///default"}`, 1)
-	_, err := build(t, load(t, text)).Check(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "provider kvm") {
-		t.Errorf("Check() = %v, want what is missing at kvm", err)
+func TestCheckSaysWhereAndWhatWouldBeRight(t *testing.T) {
+	const text = `owner: lab
+prometheus:
+  url: http://127.0.0.1:1
+tokens:
+  - {name: ops, role: operator, file: none.token}
+providers:
+  kvm1:
+    libvirt:
+      uri: qemu:///system?socket=/nowhere/libvirt.sock
+  kvm2:
+    libvirt:
+      uri: test:///default
+balancers:
+  edge:
+    haproxy:
+      sockets:
+        - /nowhere/first.sock
+        - address: /nowhere/second.sock
+          master_socket: /nowhere/master.sock
+groups:
+  web:
+    max: 3
+    provider: kvm2
+    template:
+      image: base.qcow2
+      pool: missing
+      network: absent
+    pool: {backend: web}
+  api:
+    max: 3
+    provider: kvm2
+    template: {image: base.qcow2, pool: default-pool, cloud_init: {}}
+    pool: {backend: api}
+`
+	r := build(t, load(t, text))
+	warnings, err := r.Check(t.Context())
+	if err == nil {
+		t.Fatal("nothing is wrong")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for _, line := range slices.Concat(lines, warnings) {
+		if !regexp.MustCompile(`^/.*/scalehook\.yml:\d+: `).MatchString(line) {
+			t.Errorf("without its place: %q", line)
+		}
+	}
+	all := strings.Join(slices.Concat(lines, warnings), "\n")
+	for _, want := range []string{
+		`yml:3: prometheus.url: .*: does it run, and is this its address`,
+		`yml:9: providers.kvm1.libvirt.uri: .*Failed to connect socket to '/nowhere/libvirt.sock'.*: does libvirtd run there .* group`,
+		`yml:17: balancers.edge.haproxy.sockets.0: .*group "web".*/nowhere/first.sock: connect: no such file.*: does HAProxy run`,
+		`yml:17: balancers.edge.haproxy.sockets.0: .*group "api".*/nowhere/first.sock: connect: no such file.*: does HAProxy run`,
+		`yml:19: balancers.edge.haproxy.sockets.1.master_socket: .*/nowhere/master.sock.*or leave master_socket out`,
+		`yml:24: groups.web.template: no cloud_init`,
+		`yml:26: groups.web.template.pool: .*pool "missing".*virsh pool-list`,
+		`yml:27: groups.web.template.network: .*network "absent".*virsh net-list`,
+		`yml:32: groups.api.template.image: .*base.qcow2.* in pool "default-pool".*template import`,
+	} {
+		if !regexp.MustCompile(`(?m)` + want).MatchString(all) {
+			t.Errorf("no line like %s in\n%s", want, all)
+		}
+	}
+	if strings.Contains(all, "virError") {
+		t.Errorf("libvirt's words are wrapped:\n%s", all)
 	}
 }
 

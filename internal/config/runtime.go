@@ -3,7 +3,6 @@ package config
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -67,7 +66,9 @@ func (c *Config) Build(_ context.Context, log *slog.Logger) (*Runtime, error) {
 // it any more, which ends only what the new one did not take over.
 func (r *Runtime) Reload(_ context.Context, c *Config) (*Runtime, error) {
 	if c.Owner != r.cfg.Owner {
-		return nil, fmt.Errorf("owner: changed from %q to %q: every VM would become a stranger; change it only while no VM carries a mark", r.cfg.Owner, c.Owner)
+		p := problems{at: c.lines}
+		p.addf([]string{"owner"}, "changed from %q to %q: every VM would become a stranger; change it only while no VM carries a mark", r.cfg.Owner, c.Owner)
+		return nil, p.err()
 	}
 	return c.build(r.log, r)
 }
@@ -90,12 +91,12 @@ func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	kept := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
 		if kept[name], err = r.openProvider(name, old); err != nil {
-			return nil, fmt.Errorf("provider %s: %w", name, err)
+			return nil, c.placed(err, "providers", name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Balancers)) {
 		if err := r.openBalancer(name, old); err != nil {
-			return nil, fmt.Errorf("balancer %s: %w", name, err)
+			return nil, c.placed(err, "balancers", name)
 		}
 	}
 	if err := r.openSources(old); err != nil {
@@ -105,7 +106,7 @@ func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	for name := range kept {
 		if kept[name] {
 			if err := r.providers[name].setTemplates(c.templates(name)); err != nil {
-				return nil, fmt.Errorf("provider %s: %w", name, err)
+				return nil, c.placed(err, "providers", name)
 			}
 		}
 	}
@@ -183,32 +184,42 @@ func (r *Runtime) openBalancer(name string, old *Runtime) error {
 	return nil
 }
 
+// placed says where the section is that a driver cannot be opened with.
+func (c *Config) placed(err error, section ...string) error {
+	p := problems{at: c.lines}
+	p.place(err, nil, section)
+	return p.err()
+}
+
 // Check asks every provider whether what the groups need is there, looks at every
 // pool and asks every source, and changes nothing. It returns what would go wrong
-// and what an operator should know; a source that does not answer is no error,
-// since serving starts without it.
+// and what an operator should know, each with the file and the line that it is
+// about; a source that does not answer is no error, since serving starts without it.
 func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
-	var errs []error
+	wrong, known := problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
 	for _, name := range slices.Sorted(maps.Keys(r.providers)) {
+		section := []string{"providers", name}
 		said, err := r.providers[name].check(ctx)
 		for _, w := range said {
-			warnings = append(warnings, "provider "+name+": "+w)
+			known.place(errors.New(w), nil, section)
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("provider %s: %w", name, err))
-		}
+		wrong.place(err, advice, section)
 	}
 	for _, group := range slices.Sorted(maps.Keys(r.Balancers)) {
 		if _, err := r.Balancers[group].Observe(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("pool of group %s: %w", group, err))
+			wrong.place(err, advice, []string{"balancers", r.cfg.Groups[group].Balancer}, []string{"groups", group, "pool"})
 		}
 	}
 	for _, c := range r.Confirmers {
 		if _, err := c.Confirm(ctx); err != nil {
-			warnings = append(warnings, fmt.Sprintf("source %s: %v", c.Source(), err))
+			section := c.Source()
+			if section == "alertmanager" {
+				section = "alertmanagers"
+			}
+			known.place(err, advice, []string{section})
 		}
 	}
-	return warnings, errors.Join(errs...)
+	return known.warnings(), wrong.err()
 }
 
 // Close ends the connections that no other runtime holds. Calls under way fail.

@@ -90,7 +90,7 @@ func (r *Runtime) openSources(old *Runtime) error {
 			return &source{Confirmer: s, close: s.Close}, nil
 		})
 		if err != nil {
-			return err
+			return r.cfg.placed(err, "prometheus")
 		}
 		if m, ok := s.Confirmer.(scaling.Meter); ok {
 			r.Meter = m
@@ -107,7 +107,7 @@ func (r *Runtime) openSources(old *Runtime) error {
 		}
 		return &source{Confirmer: s, close: s.Close}, nil
 	})
-	return err
+	return r.cfg.placed(err, "alertmanagers")
 }
 
 func (r *Runtime) openSource(old *Runtime, cfg any, open func() (*source, error)) (*source, error) {
