@@ -149,7 +149,7 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	go s.write() //nolint:gosec // it lives until Close, not as long as ctx
+	go s.write() //nolint:gosec,contextcheck // it lives until Close, not as long as ctx
 	return s, nil
 }
 
