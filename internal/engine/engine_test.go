@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +29,7 @@ type sources struct {
 	signals map[scaling.Signal]scaling.EvidenceState
 	util    float64
 	down    bool
+	now     func() time.Time // their clock; nil: the bubble's
 	world   *simulated.Provider
 }
 
@@ -41,6 +43,13 @@ func (s *sources) set(sig scaling.Signal, st scaling.EvidenceState, util float64
 	s.util = util
 }
 
+func (s *sources) clock() time.Time {
+	if s.now == nil {
+		return time.Now()
+	}
+	return s.now()
+}
+
 func (s *sources) Source() string { return "prometheus" }
 
 func (s *sources) Confirm(context.Context) ([]scaling.Evidence, error) {
@@ -51,19 +60,19 @@ func (s *sources) Confirm(context.Context) ([]scaling.Evidence, error) {
 	}
 	var out []scaling.Evidence
 	for sig, st := range s.signals {
-		out = append(out, scaling.Evidence{Group: "web", Signal: sig, State: st, At: time.Now().Add(-time.Second)})
+		out = append(out, scaling.Evidence{Group: "web", Signal: sig, State: st, At: s.clock().Add(-time.Second)})
 	}
 	return out, nil
 }
 
 func (s *sources) Readings(ctx context.Context) (map[string]scaling.Reading, error) {
 	s.mu.Lock()
-	util := s.util
+	util, now := s.util, s.clock()
 	s.mu.Unlock() // the listing may hang, and a bubble's time stands still behind a mutex
 	vms, err := s.world.List(ctx)
 	out := map[string]scaling.Reading{}
 	for _, vm := range vms {
-		out[vm.UUID] = scaling.Reading{Utilization: util, At: time.Now().Add(-time.Second)}
+		out[vm.UUID] = scaling.Reading{Utilization: util, At: now.Add(-time.Second)}
 	}
 	return out, err
 }
@@ -77,6 +86,8 @@ type rig struct {
 	db      string
 	group   scaling.Group
 	observe bool
+	stepped atomic.Int64 // what the wall clock was set forward
+	windows engine.Maintenance
 	wrap    func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
 
 	store *store.Store
@@ -128,7 +139,8 @@ func (r *rig) start() {
 	}
 	r.eng, err = engine.New(ctx, engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
-		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: pool}},
+		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: pool, Maintenance: r.windows}},
+		Now:     func() time.Time { return time.Now().Add(time.Duration(r.stepped.Load())) },
 		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
 	})
 	if err != nil {

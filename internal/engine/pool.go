@@ -75,13 +75,8 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 
 // busy reports whether somebody waits for the pool, so that it is worth asking
 // often.
-func busy(p scaling.Pool) bool {
-	for _, m := range p.Members {
-		if m.State != scaling.MemberReady {
-			return true
-		}
-	}
-	return false
+func busy(s *scaling.State) bool {
+	return s.Count(scaling.StateJoining, scaling.StateDraining, scaling.StateRemoving) > 0
 }
 
 // poolLoop keeps the pool as wished.
@@ -92,7 +87,7 @@ func (g *group) poolLoop(ctx context.Context) {
 		want := g.strangers(gc, wish(gc, &st), &st)
 		g.reconcilePool(ctx, gc, want)
 		pause := g.eng.opts.PoolTick
-		if busy(want) || g.firstLook(ctx) {
+		if busy(&st) || g.firstLook(ctx) {
 			pause = min(pause, 200*time.Millisecond)
 		}
 		if !sleep(ctx, pause, g.poolWake) {
