@@ -28,7 +28,7 @@ var packages = []string{
 	"internal/provider/libvirt", "internal/provider/openstack", "internal/provider/simulated",
 	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
-	"internal/api", "internal/client", "internal/tui", "internal/config", "internal/testenv",
+	"internal/api", "internal/client", "internal/tui", "internal/config", "internal/testenv", "internal/fault",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
@@ -54,7 +54,7 @@ func arrows() map[string][]string {
 		"internal/config": append(append(slices.Clone(drivers), "internal/source/ask"), contracts...),
 	}
 	for _, driver := range drivers {
-		allowed[driver] = contracts
+		allowed[driver] = append([]string{"internal/fault"}, contracts...)
 	}
 	for _, source := range []string{"internal/source/prometheus", "internal/source/alertmanager"} {
 		allowed[source] = append([]string{"internal/source/ask"}, contracts...)

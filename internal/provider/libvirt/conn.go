@@ -270,9 +270,11 @@ func query[T any](ctx context.Context, s *session, what string, f func(context.C
 
 // change runs a call that changes something at the host.
 func change(ctx context.Context, s *session, kind callKind, what string, f func(context.Context, *libvirt.Connect) error) error {
+	passPoint(what, "before")
 	_, err := call(ctx, s, kind, true, what, func(ctx context.Context, conn *libvirt.Connect) (struct{}, error) {
 		return struct{}{}, f(ctx, conn)
 	})
+	passPoint(what, "after")
 	return err
 }
 
