@@ -42,6 +42,9 @@ func faultyGroups(r *config.Runtime, groups []engine.GroupConfig) []engine.Group
 			panic(fmt.Sprintf("provider %T lacks an optional contract, and its wrapper must lack it too", groups[k].Provider))
 		}
 		groups[k].Provider, groups[k].Balancer = providerWithFaults{p}, balancerWithFaults{groups[k].Balancer}
+		if sn, ok := p.(scaling.Snapshotter); ok {
+			groups[k].Provider = snapshotterWithFaults{providerWithFaults{p}, sn}
+		}
 	}
 	return groups
 }
@@ -139,7 +142,6 @@ type fullProvider interface {
 	scaling.Provider
 	scaling.Shutdowner
 	scaling.Adopter
-	scaling.Snapshotter
 }
 
 // providerWithFaults can be compared, as the engine does to tell a new driver.
@@ -186,9 +188,16 @@ func (w providerWithFaults) Release(ctx context.Context, ref scaling.Ref) error 
 	return around("provider.release", func() error { return w.p.Release(ctx, ref) })
 }
 
+// snapshotterWithFaults is a provider that can keep copies of disks too.
+type snapshotterWithFaults struct {
+	providerWithFaults
+
+	sn scaling.Snapshotter
+}
+
 // Snapshot implements scaling.Snapshotter.
-func (w providerWithFaults) Snapshot(ctx context.Context, ref scaling.Ref, name string) error {
-	return around("provider.snapshot", func() error { return w.p.Snapshot(ctx, ref, name) })
+func (w snapshotterWithFaults) Snapshot(ctx context.Context, ref scaling.Ref, name string) error {
+	return around("provider.snapshot", func() error { return w.sn.Snapshot(ctx, ref, name) })
 }
 
 type balancerWithFaults struct{ b scaling.Balancer }
