@@ -51,7 +51,7 @@ func backupStopped(ctx context.Context, path, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
-	db, err := connect(path, "rw", "deferred")
+	db, err := connect(path, "rw", "deferred", busyTimeout)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func copyPartial(ctx context.Context, from *sql.DB, file string, marks ...statem
 			err = errors.Join(err, os.Remove(partial.Name()))
 		}
 	}()
-	to, err := connect(partial.Name(), "rw", "immediate")
+	to, err := connect(partial.Name(), "rw", "immediate", busyTimeout)
 	if err != nil {
 		return "", err
 	}

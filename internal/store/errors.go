@@ -51,7 +51,9 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, scaling.ErrFenced):
 		return scaling.WithClass(scaling.Permanent, err)
-	case errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotAStore), errors.Is(err, ErrNewerSchema):
+		return scaling.WithClass(scaling.Permanent, err)
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrInUse):
 		return scaling.WithClass(scaling.Temporary, err)
 	}
 	lite, ok := errors.AsType[sqlite3.Error](err)

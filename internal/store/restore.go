@@ -88,7 +88,7 @@ func different(path, source string) error {
 
 // fetch checks the source and copies it to a partial file beside path.
 func fetch(ctx context.Context, path, source string, now time.Time, r *Restored) (partial string, err error) {
-	db, err := connect(source, "ro", "deferred")
+	db, err := connect(source, "ro", "deferred", busyTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -161,7 +161,7 @@ func setAside(ctx context.Context, path string, now time.Time) (before string, e
 
 // fold moves what is in the write-ahead log into the database.
 func fold(ctx context.Context, path string) (err error) {
-	db, err := connect(path, "rw", "immediate")
+	db, err := connect(path, "rw", "immediate", busyTimeout)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -27,6 +28,9 @@ type Options struct {
 	KeepGone time.Duration
 	// KeepActivities is how many ended activities are kept per group. Default: 1000.
 	KeepActivities int
+
+	// busy is how long another program's transaction is waited for.
+	busy time.Duration
 }
 
 // Origin says what Open found.
@@ -108,6 +112,9 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	if opts.KeepActivities <= 0 {
 		opts.KeepActivities = 1000
 	}
+	if opts.busy <= 0 {
+		opts.busy = busyTimeout
+	}
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -135,14 +142,14 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	if err := makePrivate(path); err != nil {
 		return nil, err
 	}
-	if s.writer, err = connect(path, "rw", "immediate"); err != nil {
+	if s.writer, err = connect(path, "rw", "immediate", opts.busy); err != nil {
 		return nil, err
 	}
 	s.writer.SetMaxOpenConns(1)
 	if err := s.prepare(ctx, list); err != nil {
 		return nil, err
 	}
-	if s.reader, err = connect(path, "rw", "deferred"); err != nil {
+	if s.reader, err = connect(path, "rw", "deferred", opts.busy); err != nil {
 		return nil, err
 	}
 	s.reader.SetMaxOpenConns(2)
@@ -153,6 +160,9 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	return s, nil
 }
 
+// headerSize is the least that a SQLite database has.
+const headerSize = 512
+
 // makePrivate makes the file where there is none, since SQLite would make it
 // readable for everybody that the umask lets.
 func makePrivate(path string) error {
@@ -160,16 +170,27 @@ func makePrivate(path string) error {
 	if err != nil {
 		return readOnly(err)
 	}
-	return file.Close()
+	info, err := file.Stat()
+	if err == nil && 0 < info.Size() && info.Size() < headerSize {
+		// SQLite would take it for a new database and write over it.
+		err = fmt.Errorf("%w: it has %d bytes", ErrCorrupt, info.Size())
+	}
+	if err == nil && info.Size() == 0 {
+		err = ownAs(path, filepath.Dir(path))
+	}
+	return errors.Join(err, file.Close())
 }
+
+// busyTimeout is how long another program's transaction is waited for.
+const busyTimeout = 5 * time.Second
 
 // connect makes a pool of connections. Commits are flushed to the disk
 // (synchronous=FULL) before they return.
-func connect(path, mode, begin string) (*sql.DB, error) {
+func connect(path, mode, begin string, busy time.Duration) (*sql.DB, error) {
 	query := url.Values{
 		"mode":          {mode},
 		"_txlock":       {begin},
-		"_busy_timeout": {"5000"},
+		"_busy_timeout": {strconv.FormatInt(busy.Milliseconds(), 10)},
 		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"off"},
 	}

@@ -24,9 +24,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv("STORE_TEST_CHANGER"); path != "" {
-		changer(path)
-		return
+	for name, run := range map[string]func(string){
+		"STORE_TEST_CHANGER": changer,
+		"STORE_TEST_OPENER":  opener,
+		"STORE_TEST_LIMITED": limited,
+	} {
+		if path := os.Getenv(name); path != "" {
+			run(path)
+			return
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -49,6 +55,17 @@ func TestConformance(t *testing.T) {
 			OpenFile: func(t *testing.T, file string) scaling.Store { return open(t, file) },
 		}
 	})
+}
+
+// shell opens the database as the sqlite3 shell would.
+func shell(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
 }
 
 func set(ctx context.Context, s *store.Store, desired int) error {
@@ -100,12 +117,7 @@ func TestWhatTheShellWroteIsSeenByTheNextChange(t *testing.T) {
 	if err := set(t.Context(), s, 1); err != nil {
 		t.Fatal(err)
 	}
-	shell, err := sql.Open("sqlite3", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer shell.Close()
-	if _, err := shell.Exec("UPDATE groups SET desired = 7"); err != nil {
+	if _, err := shell(t, path).Exec("UPDATE groups SET desired = 7"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Change(t.Context(), "web", func(state *scaling.State) error {
@@ -132,11 +144,7 @@ func TestTheDatabaseReadsWell(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	shell, err := sql.Open("sqlite3", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer shell.Close()
+	db := shell(t, path)
 	for query, want := range map[string]string{
 		"SELECT name || ' ' || state || ' ' || since FROM instances":                       "web-1 booting 2026-01-02T03:04:05.000000000Z",
 		"SELECT name || ' ' || coalesce(ended, 'runs') FROM steps ORDER BY position":       "creating 2026-01-02T03:04:06Z",
@@ -145,7 +153,7 @@ func TestTheDatabaseReadsWell(t *testing.T) {
 		"SELECT taken_by FROM fence WHERE backup_of IS NULL AND taken_by LIKE 'process %'": "",
 	} {
 		var got string
-		if err := shell.QueryRow(query).Scan(&got); err != nil || (want != "" && got != want) {
+		if err := db.QueryRow(query).Scan(&got); err != nil || (want != "" && got != want) {
 			t.Errorf("%s = %q, %v; want %q", query, got, err, want)
 		}
 	}
