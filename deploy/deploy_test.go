@@ -106,6 +106,27 @@ func TestHAProxyAcceptsItsConfiguration(t *testing.T) {
 	}
 }
 
+// HAProxy 3.3 and later refuse a frontend and a backend of one name; older ones do not
+// say so, or warn.
+func TestNoFrontendHasTheNameOfABackend(t *testing.T) {
+	for name, text := range map[string][]byte{"haproxy/haproxy.cfg": read(t, "haproxy/haproxy.cfg"), "the example": example(t, "haproxy")} {
+		sections := map[string]string{}
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(line)
+			if len(words) < 2 || words[0] != "frontend" && words[0] != "backend" {
+				continue
+			}
+			if other, taken := sections[words[1]]; taken {
+				t.Errorf("%s has a %s and a %s with the name %q", name, other, words[0], words[1])
+			}
+			sections[words[1]] = words[0]
+		}
+		if len(sections) == 0 {
+			t.Errorf("%s has no sections", name)
+		}
+	}
+}
+
 // merge adds the lists and maps of extra to those of base, as a person would.
 func merge(base, extra any) any {
 	switch extra := extra.(type) {
@@ -195,7 +216,7 @@ defaults
     timeout connect 5000
     timeout client 50000
     timeout server 50000
-frontend mine
+frontend clients
     bind 127.0.0.1:8081
     default_backend mine
 backend mine
