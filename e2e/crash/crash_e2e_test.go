@@ -5,6 +5,7 @@ package crash_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -26,8 +27,6 @@ const (
 	// bound is how long a group may take after a start to be what it would have
 	// become, beside the call that was interrupted: here no call takes any time.
 	bound = 2 * time.Second
-	// workers play lives side by side; they mostly wait.
-	workers = 8
 )
 
 // TestAKillAtAnyPointIsFinishedOrUndone records an undisturbed life, then plays
@@ -37,7 +36,7 @@ func TestAKillAtAnyPointIsFinishedOrUndone(t *testing.T) {
 	passed := map[string]bool{}
 	var tries []try
 	for _, l := range lives() {
-		undisturbed := run{life: l, program: program, dir: t.TempDir(), address: address(0)}
+		undisturbed := &run{stage: simulatedStage{}, life: l, program: program, dir: t.TempDir(), address: address(0)}
 		undisturbed.record = filepath.Join(undisturbed.dir, "points")
 		began := time.Now()
 		res, err := undisturbed.play(t.Context())
@@ -53,12 +52,12 @@ func TestAKillAtAnyPointIsFinishedOrUndone(t *testing.T) {
 			}
 			passed[name] = true
 			for _, n := range numbers(points[name]) {
-				tries = append(tries, try{run: run{life: l, program: program, want: res.pictures}, point: name, number: n})
+				tries = append(tries, try{run: run{stage: simulatedStage{}, life: l, program: program, want: &res}, point: name, number: n})
 			}
 		}
 	}
 	checkCoverage(t, passed)
-	killAll(t, tries)
+	killAll(t, tries, 8)
 }
 
 // try is one kill.
@@ -81,8 +80,8 @@ func numbers(passings int) []int {
 	return all
 }
 
-// killAll plays the tries side by side.
-func killAll(t *testing.T, tries []try) {
+// killAll plays the tries, some side by side: they mostly wait.
+func killAll(t *testing.T, tries []try, workers int) {
 	t.Helper()
 	var next, kills atomic.Int64
 	var mu sync.Mutex
@@ -100,9 +99,12 @@ func killAll(t *testing.T, tries []try) {
 				}
 				tr := tries[k]
 				tr.address = address(worker + 1)
+				if tr.stage.real() {
+					tr.prefix = fmt.Sprintf("r%d-", k)
+				}
 				res, err := tr.play(t.Context(), filepath.Join(base, strconv.Itoa(k)))
 				name := fmt.Sprintf("%s, killed at passing %d of %s in phase %q", tr.life.name, tr.number, tr.point, res.phase)
-				switch limit := bound + tr.slow(res.phase); {
+				switch limit := bound + tr.allowance(res.phase); {
 				case err != nil:
 					t.Errorf("%s: %v", name, err)
 				case res.took > limit:
@@ -112,7 +114,7 @@ func killAll(t *testing.T, tries []try) {
 				if res.killed {
 					kills.Add(1)
 				}
-				if tr.slow(res.phase) == 0 && res.took > slowest {
+				if tr.allowance(res.phase) == 0 && res.took > slowest {
 					slowest, where = res.took, name
 				}
 				slowestStart = max(slowestStart, res.start)
@@ -146,11 +148,16 @@ func (tr *try) play(ctx context.Context, dir string) (res result, err error) {
 			return res, nil
 		}
 	}
-	return res, fmt.Errorf("the point was not passed")
+	return res, errors.New("the point was not passed")
 }
 
-func (tr *try) slow(phase string) time.Duration {
-	for _, ph := range tr.life.phases {
+// allowance is what a phase may take beside the bound: what it waits for on
+// purpose, and where calls take time, its calls.
+func (tr *try) allowance(phase string) time.Duration {
+	for k, ph := range tr.life.phases {
+		if ph.name == phase && tr.stage.real() {
+			return ph.slow + tr.want.times[k]
+		}
 		if ph.name == phase {
 			return ph.slow
 		}

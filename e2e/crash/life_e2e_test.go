@@ -28,42 +28,12 @@ type life struct {
 // phase is something that is asked of the group, and where that leads.
 type phase struct {
 	name string
-	ask  func(ctx context.Context, s *server, dir string) error
+	ask  func(ctx context.Context, s *server, r *run) error
 	// want is the number of instances in service; the rest of the picture is the
 	// undisturbed life's.
 	want int
 	// slow is what the phase waits for on purpose, beside its calls.
 	slow time.Duration
-}
-
-// config is one group over the simulated provider and its pool, kept in dir.
-// Everything that takes its time in reality takes very little here.
-func config(dir string) string {
-	return fmt.Sprintf(`owner: crash
-monitoring: {scrape_interval: 1ms, evaluation_interval: 1ms, rate_window: 4ms}
-providers:
-  sim:
-    simulated:
-      directory: %q
-      boot_time: 50ms
-      shutdown_time: 50ms
-      drain_time: 50ms
-      vms: [{name: base, vcpus: 1}, {name: web-1, vcpus: 1}]
-balancers:
-  sim: {simulated: {provider: sim}}
-groups:
-  web:
-    mode: scale_out_only
-    min: 2
-    max: 4
-    cooldown: 0s
-    warm_up: 0s
-    backoff_min: 100ms
-    snapshot: true
-    adopt: [base]
-    name: "web-{n}"
-    port: 80
-`, filepath.Join(dir, "world"))
 }
 
 func count(n int) api.OrderRequest { return api.OrderRequest{Count: &n} }
@@ -72,20 +42,28 @@ func count(n int) api.OrderRequest { return api.OrderRequest{Count: &n} }
 // that fails (somebody else's VM has the name web-1) and a baseline that is
 // adopted and let go; the second a removal that fails.
 func lives() []life {
-	nothing := func(context.Context, *server, string) error { return nil }
+	nothing := func(context.Context, *server, *run) error { return nil }
 	return []life{
 		{name: "life", phases: []phase{
 			{name: "fill and adopt", ask: nothing, want: 2},
 			{name: "alert", want: 3, ask: notify},
-			{name: "handover", want: 3, ask: func(ctx context.Context, s *server, _ string) error {
+			{name: "standby", want: 2, ask: func(ctx context.Context, s *server, r *run) error {
+				_, err := s.client.Standby(ctx, group, r.prefix+"web-2", true)
+				return err
+			}},
+			{name: "back from standby", want: 3, ask: func(ctx context.Context, s *server, r *run) error {
+				_, err := s.client.Standby(ctx, group, r.prefix+"web-2", false)
+				return err
+			}},
+			{name: "handover", want: 3, ask: func(ctx context.Context, s *server, _ *run) error {
 				_, err := s.client.Handover(ctx, group, "key-handover", api.OrderRequest{})
 				return err
 			}},
-			{name: "scale-out", want: 4, ask: func(ctx context.Context, s *server, _ string) error {
+			{name: "scale-out", want: 4, ask: func(ctx context.Context, s *server, _ *run) error {
 				_, err := s.client.ScaleOut(ctx, group, "key-out", count(1))
 				return err
 			}},
-			{name: "scale-in", want: 3, ask: func(ctx context.Context, s *server, _ string) error {
+			{name: "scale-in", want: 3, ask: func(ctx context.Context, s *server, _ *run) error {
 				_, err := s.client.ScaleIn(ctx, group, "key-in", count(1))
 				return err
 			}},
@@ -93,11 +71,11 @@ func lives() []life {
 		}},
 		{name: "removal that fails", env: []string{"SCALEHOOK_FAULT_KEEP=web-3"}, phases: []phase{
 			{name: "fill and adopt", ask: nothing, want: 2},
-			{name: "scale-out", want: 3, ask: func(ctx context.Context, s *server, _ string) error {
+			{name: "scale-out", want: 3, ask: func(ctx context.Context, s *server, _ *run) error {
 				_, err := s.client.ScaleOut(ctx, group, "key-out", count(1))
 				return err
 			}},
-			{name: "scale-in", want: 2, slow: 8 * time.Second, ask: func(ctx context.Context, s *server, _ string) error {
+			{name: "scale-in", want: 2, slow: 8 * time.Second, ask: func(ctx context.Context, s *server, _ *run) error {
 				_, err := s.client.ScaleIn(ctx, group, "key-in", count(1))
 				return err
 			}},
@@ -107,8 +85,8 @@ func lives() []life {
 
 // notify sends a message as Alertmanager does, and again the same one when there
 // was no answer.
-func notify(ctx context.Context, s *server, dir string) error {
-	file := filepath.Join(dir, "alert.json")
+func notify(ctx context.Context, s *server, r *run) error {
+	file := filepath.Join(r.dir, "alert.json")
 	message, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		// What began to fire before the last action had its effect proves nothing.
@@ -134,8 +112,8 @@ func notify(ctx context.Context, s *server, dir string) error {
 }
 
 // backup takes a copy of the store.
-func backup(ctx context.Context, s *server, dir string) (err error) {
-	f, err := os.Create(filepath.Join(dir, "backup.db"))
+func backup(ctx context.Context, s *server, r *run) (err error) {
+	f, err := os.Create(filepath.Join(r.dir, "backup.db"))
 	if err != nil {
 		return err
 	}
@@ -145,22 +123,26 @@ func backup(ctx context.Context, s *server, dir string) (err error) {
 
 // run is one run of a life.
 type run struct {
+	stage   stage
 	life    life
 	program string
 	dir     string
 	address string
+	// prefix is put before the names of VMs where several runs share a place.
+	prefix string
 	// kill is where the server is killed, such as provider.create.after:1; empty:
 	// nowhere.
 	kill string
 	// record is the file that gets the points that were passed; empty: none.
 	record string
-	// want are the pictures after each phase; nil in the undisturbed run.
-	want []picture
+	// want is the undisturbed run's result; nil in that run itself.
+	want *result
 }
 
 // result is what came of a run.
 type result struct {
-	pictures []picture
+	pictures []picture       // after each phase
+	times    []time.Duration // that each phase took
 	// killed says that the point was reached, in phase; then took is from the
 	// moment the next server was ready until the phase's picture was there.
 	killed bool
@@ -174,12 +156,15 @@ type result struct {
 const patience = 30 * time.Second
 
 // play runs a life. A run with a kill ends with the phase in which it happened.
-func (r run) play(ctx context.Context) (res result, err error) {
-	if err := os.WriteFile(filepath.Join(r.dir, "scalehook.yml"), []byte(config(r.dir)), 0o600); err != nil {
+func (r *run) play(ctx context.Context) (res result, err error) {
+	if err := r.stage.prepare(r); err != nil {
+		return res, fmt.Errorf("prepare: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "scalehook.yml"), []byte(r.stage.config(r)), 0o600); err != nil {
 		return res, err
 	}
 	env := append([]string{"SCALEHOOK_FAULT=" + r.kill, "SCALEHOOK_FAULT_LOG=" + r.record}, r.life.env...)
-	s, err := startServer(ctx, r.program, r.dir, r.address, env...)
+	s, err := startServer(ctx, r, env...)
 	if err != nil {
 		return res, err
 	}
@@ -187,9 +172,13 @@ func (r run) play(ctx context.Context) (res result, err error) {
 		if stopErr := s.stop(); err == nil {
 			err = stopErr
 		}
+		if cleanErr := r.stage.clean(r); err == nil {
+			err = cleanErr
+		}
 	}()
 	var ready time.Time
 	for k, ph := range r.life.phases {
+		phaseBegan := time.Now()
 		for {
 			res.phase = ph.name
 			var pic picture
@@ -201,6 +190,7 @@ func (r run) play(ctx context.Context) (res result, err error) {
 			}
 			if err == nil {
 				res.pictures = append(res.pictures, pic)
+				res.times = append(res.times, time.Since(phaseBegan))
 				break
 			}
 			if !errors.Is(err, errEnded) || res.killed {
@@ -211,9 +201,10 @@ func (r run) play(ctx context.Context) (res result, err error) {
 			}
 			res.killed, ready = true, time.Time{}
 			began := time.Now()
-			if s, err = startServer(ctx, r.program, r.dir, r.address, r.life.env...); err != nil {
+			if s, err = startServer(ctx, r, r.life.env...); err != nil {
 				return res, err
 			}
+			phaseBegan = began
 			if err := s.await(ctx, startDeadline, s.ready); err != nil {
 				return res, fmt.Errorf("start again: %w", err)
 			}
@@ -230,26 +221,20 @@ func (r run) play(ctx context.Context) (res result, err error) {
 
 // phase asks for phase k, again as long as no answer comes, and waits for its
 // picture.
-func (r run) phase(ctx context.Context, s *server, k int) (pic picture, err error) {
+func (r *run) phase(ctx context.Context, s *server, k int) (pic picture, err error) {
 	ph := r.life.phases[k]
-	if err := s.await(ctx, patience, func(ctx context.Context) error { return ph.ask(ctx, s, r.dir) }); err != nil {
+	if err := s.await(ctx, patience, func(ctx context.Context) error { return ph.ask(ctx, s, r) }); err != nil {
 		return pic, err
 	}
 	err = s.await(ctx, patience, func(ctx context.Context) (err error) {
-		if pic, err = look(ctx, s.client, r.dir); err != nil {
+		if pic, err = r.look(ctx, s); err != nil {
 			return err
 		}
-		serving := 0
-		for _, m := range pic.Instances {
-			if len(m) > len(" in_service") && m[len(m)-len(" in_service"):] == " in_service" {
-				serving++
-			}
-		}
-		if serving != ph.want || len(pic.Members) != serving || pic.Primary == "" {
-			return fmt.Errorf("%d are in service and %d in the pool, not %d; the primary is %q", serving, len(pic.Members), ph.want, pic.Primary)
+		if err := pic.whole(ph.want); err != nil {
+			return err
 		}
 		if r.want != nil {
-			if diff := cmp.Diff(r.want[k], pic); diff != "" {
+			if diff := cmp.Diff(r.want.pictures[k], pic); diff != "" {
 				return fmt.Errorf("not as in the undisturbed life (-want +got):\n%s", diff)
 			}
 		}
@@ -260,7 +245,7 @@ func (r run) phase(ctx context.Context, s *server, k int) (pic picture, err erro
 
 // stays looks again after two decisions more: a picture that was only passed
 // through is none.
-func (r run) stays(ctx context.Context, s *server, pic picture) error {
+func (r *run) stays(ctx context.Context, s *server, pic picture) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -268,7 +253,7 @@ func (r run) stays(ctx context.Context, s *server, pic picture) error {
 		return errEnded
 	case <-time.After(2200 * time.Millisecond):
 	}
-	after, err := look(ctx, s.client, r.dir)
+	after, err := r.look(ctx, s)
 	if err != nil {
 		return fmt.Errorf("a moment after it was as wished: %w", err)
 	}

@@ -34,6 +34,7 @@ type server struct {
 	cmd    *exec.Cmd
 	url    string
 	client *client.Client
+	http   *http.Client
 	log    *os.File
 	done   chan struct{}
 	err    error // of Wait, readable once done is closed
@@ -47,25 +48,21 @@ const startDeadline = 30 * time.Second
 
 // startServer starts the program over the files in dir and returns without
 // waiting for it.
-func startServer(ctx context.Context, program, dir, address string, env ...string) (*server, error) {
+func startServer(ctx context.Context, r *run, env ...string) (*server, error) {
+	dir, address := r.dir, r.address
 	log, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{url: "http://" + address, log: log, done: make(chan struct{})}
-	// A connection of its own for every request: none is left over from a server
-	// that was killed.
-	s.client, err = client.New(client.Options{URL: s.url, HTTP: &http.Client{
-		Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true},
-	}})
-	if err != nil {
+	if s.client, err = client.New(client.Options{URL: s.url, HTTP: r.stage.client()}); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	s.cmd = exec.CommandContext(ctx, program, "serve", "--config.file", filepath.Join(dir, "scalehook.yml"),
+	s.http = r.stage.client()
+	s.cmd = r.stage.command(ctx, r.program, "serve", "--config.file", filepath.Join(dir, "scalehook.yml"),
 		"--storage.path", filepath.Join(dir, "data"), "--web.listen-address", address, "--web.insecure-operator", "--log.level", "debug")
-	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Env = append(s.cmd.Environ(), env...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.WaitDelay = 5 * time.Second
 	if err := s.cmd.Start(); err != nil {
 		return nil, errors.Join(err, log.Close())
@@ -81,8 +78,7 @@ func startServer(ctx context.Context, program, dir, address string, env ...strin
 // killed reports whether the server ended by a SIGKILL; it waits for the end.
 func (s *server) killed() error {
 	<-s.done
-	var exit *exec.ExitError
-	if errors.As(s.err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](s.err); ok {
 		if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() && st.Signal() == syscall.SIGKILL {
 			return nil
 		}
@@ -142,8 +138,7 @@ func (s *server) post(ctx context.Context, method, path, body string) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := c.Do(req)
+	resp, err := s.http.Do(req)
 	if err != nil {
 		return err
 	}

@@ -4,14 +4,13 @@ package crash_test
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"net/http"
+	"os/exec"
 	"slices"
+	"strings"
 
-	"github.com/scalehook/scalehook/internal/client"
+	"github.com/scalehook/scalehook/internal/api"
 )
 
 // picture is everything that a life leads to, in words that two lives can be
@@ -30,74 +29,83 @@ type picture struct {
 	Activities []string
 }
 
-// savedWorld is what the simulated provider keeps in its directory.
-type savedWorld struct {
-	VMs map[string]struct {
-		Name, UUID, Power, Address string
-		Mark                       *struct{ ID, UUID string }
+// whole holds once the pool is what the instances say and so many of them are in
+// service.
+func (p picture) whole(want int) error {
+	serving := 0
+	var members []string
+	for _, i := range p.Instances {
+		switch name, state, _ := strings.Cut(i, " "); state {
+		case "in_service":
+			serving++
+			members = append(members, fmt.Sprintf("%q ready", name))
+		case "standby":
+			members = append(members, fmt.Sprintf("%q draining", name))
+		}
 	}
-	Disks map[string]int
-	Pools map[string]struct {
-		Members []struct{ ID, State, Addr string }
+	slices.Sort(members)
+	switch {
+	case serving != want:
+		return fmt.Errorf("%d are in service, not %d", serving, want)
+	case !slices.Equal(p.Members, members):
+		return fmt.Errorf("the pool has %q, not %q", p.Members, members)
+	case !slices.Contains(p.Instances, p.Primary+" in_service"):
+		return fmt.Errorf("the primary is %q", p.Primary)
 	}
+	return nil
 }
 
-func readWorld(dir string) (w savedWorld, err error) {
-	content, err := os.ReadFile(filepath.Join(dir, "world", "world.json"))
-	if err != nil {
-		return w, err
-	}
-	return w, json.Unmarshal(content, &w)
+// stage is where a life is played: a place for VMs and a balancer.
+type stage interface {
+	// command and client run the server and reach it.
+	command(ctx context.Context, program string, args ...string) *exec.Cmd
+	client() *http.Client
+	// prepare makes what is there before a run's group is, and clean takes away
+	// what is left after it.
+	prepare(r *run) error
+	clean(r *run) error
+	// config is the server's configuration.
+	config(r *run) string
+	// things adds to a picture what the place has; names are the instances', by
+	// id, without the run's prefix. An instance that is not gone and has no VM
+	// with its mark is an error.
+	things(ctx context.Context, r *run, p *picture, names map[string]string, here []api.Instance) error
+	// real says that VMs are real ones: runs share their place, and calls take
+	// time, so that a phase may take as long again after a kill as it does without.
+	real() bool
 }
 
 // look draws the picture once nothing is under way; before that it is an error
 // that says what is.
-func look(ctx context.Context, c *client.Client, dir string) (p picture, err error) {
-	g, err := c.Group(ctx, group)
+func (r *run) look(ctx context.Context, s *server) (p picture, err error) {
+	g, err := s.client.Group(ctx, group)
 	if err != nil {
 		return p, err
 	}
 	if len(g.Activities)+len(g.Orders) > 0 {
 		return p, fmt.Errorf("%d activities and %d orders are under way", len(g.Activities), len(g.Orders))
 	}
-	ended, err := c.Activities(ctx, group, "", 100)
+	ended, err := s.client.Activities(ctx, group, "", 100)
 	if err != nil {
 		return p, err
 	}
-	w, err := readWorld(dir)
-	if err != nil {
-		return p, err
-	}
-	names := map[string]string{} // by instance id
+	names := map[string]string{}
+	var here []api.Instance
 	for _, i := range g.Instances {
-		names[i.ID] = i.Name
+		names[i.ID] = strings.TrimPrefix(i.Name, r.prefix)
 		if i.State == "gone" {
 			continue
 		}
-		p.Instances = append(p.Instances, i.Name+" "+i.State)
-		if vm, ok := w.VMs[i.UUID]; !ok || vm.Mark == nil || vm.Mark.ID != i.ID || vm.Mark.UUID != vm.UUID {
-			err = errors.Join(err, fmt.Errorf("instance %s (%s) has no VM with its mark", i.Name, i.State))
-		}
+		here = append(here, i)
+		p.Instances = append(p.Instances, names[i.ID]+" "+i.State)
 		if i.ID == g.Primary {
-			p.Primary = i.Name
+			p.Primary = names[i.ID]
 		}
-	}
-	for _, vm := range w.VMs {
-		of := "nobody"
-		if vm.Mark != nil {
-			of = names[vm.Mark.ID]
-		}
-		p.VMs = append(p.VMs, fmt.Sprintf("%s %s of %q", vm.Name, vm.Power, of))
-	}
-	for id := range w.Disks {
-		p.Disks = append(p.Disks, fmt.Sprintf("of %q", names[id]))
-	}
-	for _, m := range w.Pools[group].Members {
-		p.Members = append(p.Members, fmt.Sprintf("%q %s", names[m.ID], m.State))
 	}
 	for _, a := range ended {
 		p.Activities = append(p.Activities, a.Kind+" "+a.Status)
 	}
+	err = r.stage.things(ctx, r, &p, names, here)
 	for _, list := range [][]string{p.VMs, p.Disks, p.Members, p.Instances, p.Activities} {
 		slices.Sort(list)
 	}
