@@ -48,7 +48,8 @@ func DefaultBuildOptions() BuildOptions {
 
 // Build makes an image. It blocks until the VM has powered itself off, at most
 // until ctx ends; the VM and its volumes are then removed, whatever came of it.
-// What an interrupted build left is removed by the next of the same name.
+// What an interrupted build left is removed by the next of the same name; volumes
+// of such names that no build made are a Conflict.
 func Build(ctx context.Context, cfg Config, opts BuildOptions, log *slog.Logger) (image Image, err error) {
 	image = Image{Pool: opts.Pool, Name: opts.Name}
 	template, userData, err := opts.prepare()
@@ -120,6 +121,7 @@ type build struct {
 	cfg      Config
 	image    *Image
 	folder   string
+	id       string // the VM's uuid
 }
 
 func (b *build) domain() string   { return "building-" + b.image.Name }
@@ -135,9 +137,8 @@ func (b *build) run(ctx context.Context, file *os.File) (err error) {
 		return err
 	}
 	defer s.release()
-	if _, err := findVolume(ctx, s, b.image.Pool, b.image.Name, true); err == nil {
-		return scaling.Errorf(scaling.Conflict, "an image of that name exists; give the new one a new name")
-	} else if !scaling.IsNotFound(err) {
+	record, err := b.begin(ctx, s)
+	if err != nil {
 		return err
 	}
 	if _, err := machineByName(ctx, s, b.domain()); err == nil {
@@ -148,7 +149,11 @@ func (b *build) run(ctx context.Context, file *os.File) (err error) {
 	if b.folder, err = poolFolder(ctx, s, b.image.Pool); err != nil {
 		return err
 	}
-	if err := b.clear(ctx, s); err != nil {
+	if err := b.clear(ctx, s, record); err != nil {
+		return err
+	}
+	now := imageRecord{Building: true, Imported: time.Now().UTC().Truncate(time.Second), Source: b.disk().Name}
+	if err := writeRecord(ctx, s, b.image.Pool, b.image.Name, now); err != nil {
 		return err
 	}
 	defer func() {
@@ -166,12 +171,41 @@ func (b *build) run(ctx context.Context, file *os.File) (err error) {
 	return b.finish(ctx, s)
 }
 
-// clear removes the volumes of an earlier, interrupted build.
-func (b *build) clear(ctx context.Context, s *session) error {
-	return errors.Join(deleteVolume(ctx, s, b.disk()), deleteVolume(ctx, s, b.seed()))
+// begin refuses to build over an image, and returns what is recorded of one.
+func (b *build) begin(ctx context.Context, s *session) (*imageRecord, error) {
+	record, err := readRecord(ctx, s, b.image.Pool, b.image.Name)
+	if err != nil {
+		return nil, err
+	}
+	_, err = findVolume(ctx, s, b.image.Pool, b.image.Name, true)
+	switch {
+	case err == nil && record != nil && record.Building:
+		return nil, scaling.Errorf(scaling.Conflict, "a build of that image was interrupted at its end; delete what it left and build again: virsh vol-delete --pool %s %s", b.image.Pool, b.image.Name)
+	case err == nil:
+		return nil, scaling.Errorf(scaling.Conflict, "an image of that name exists; give the new one a new name")
+	case !scaling.IsNotFound(err):
+		return nil, err
+	}
+	return record, nil
 }
 
-// cleanUp removes the VM and its volumes.
+// clear removes a build's volumes. Their names prove nothing: the record has to
+// say that a build began to make them.
+func (b *build) clear(ctx context.Context, s *session, record *imageRecord) error {
+	if record != nil && record.Building {
+		return errors.Join(deleteVolume(ctx, s, b.disk()), deleteVolume(ctx, s, b.seed()))
+	}
+	for _, v := range []markVolume{b.disk(), b.seed()} {
+		if _, err := findVolume(ctx, s, v.Pool, v.Name, false); err == nil {
+			return scaling.Errorf(scaling.Conflict, "volume %q in pool %q has the name of a build's volume and is no build's; give the image another name, or delete it", v.Name, v.Pool)
+		} else if !scaling.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanUp removes the VM and its volumes, and the record of a build that failed.
 func (b *build) cleanUp(ctx context.Context) error {
 	s, err := b.p.m.session(ctx, "clean up", true)
 	if err != nil {
@@ -179,13 +213,24 @@ func (b *build) cleanUp(ctx context.Context) error {
 	}
 	defer s.release()
 	d, err := machineByName(ctx, s, b.domain())
-	if err == nil {
+	if err == nil && d.uuid == b.id {
 		err = powerOff(ctx, s, d) // it has no definition, so it is gone then
 	}
 	if err != nil && !scaling.IsNotFound(err) {
 		return err
 	}
-	return b.clear(ctx, s)
+	// Only the build that wrote the record gets here.
+	if err := b.clear(ctx, s, &imageRecord{Building: true}); err != nil {
+		return err
+	}
+	record, err := readRecord(ctx, s, b.image.Pool, b.image.Name)
+	if err != nil || record == nil || !record.Building {
+		return err
+	}
+	if _, err := findVolume(ctx, s, b.image.Pool, b.image.Name, false); !scaling.IsNotFound(err) {
+		return err // a half-made image keeps its record, which says so
+	}
+	return deleteVolume(ctx, s, markVolume{b.image.Pool, recordName(b.image.Name)})
 }
 
 // boot uploads the base and starts a VM on it that has no definition: when it
@@ -218,6 +263,7 @@ func (b *build) boot(ctx context.Context, s *session, file *os.File) error {
 	_, _ = rand.Read(random[:]) // documented never to fail
 	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
 	id := fmt.Sprintf("%x-%x-%x-%x-%x", random[:4], random[4:6], random[6:8], random[8:10], random[10:])
+	b.id = id
 	content, err := seedISO([]seedFile{{"meta-data", seedLine(id)}, {"user-data", b.userData}})
 	if err != nil {
 		return scaling.WithClass(scaling.Permanent, err)
@@ -271,10 +317,7 @@ func (b *build) awaitPowerOff(ctx context.Context, s *session) error {
 // finish copies the disk into a compact, read-only image and records it.
 func (b *build) finish(ctx context.Context, s *session) error {
 	name, pool := b.image.Name, b.image.Pool
-	record := imageRecord{Importing: true, Imported: time.Now().UTC().Truncate(time.Second), Source: b.disk().Name}
-	if err := writeRecord(ctx, s, pool, name, record); err != nil {
-		return err
-	}
+	record := imageRecord{Imported: time.Now().UTC().Truncate(time.Second), Source: b.disk().Name}
 	have, err := refreshedVolume(ctx, s, b.disk())
 	if err != nil {
 		return err
@@ -310,7 +353,7 @@ func (b *build) finish(ctx context.Context, s *session) error {
 	if err := download(ctx, s, markVolume{pool, name}, 0, hash); err != nil {
 		return err
 	}
-	record.Importing, record.SHA256, record.Bytes, record.MTime = false, hex.EncodeToString(hash.Sum(nil)), have.Bytes, have.MTime
+	record.SHA256, record.Bytes, record.MTime = hex.EncodeToString(hash.Sum(nil)), have.Bytes, have.MTime
 	b.image.SHA256, b.image.Bytes, b.image.Path, b.image.VirtualSize = record.SHA256, have.Bytes, have.Path, have.Capacity
 	return writeRecord(ctx, s, pool, name, record)
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"libvirt.org/go/libvirt"
 
@@ -14,7 +15,8 @@ import (
 )
 
 // Check looks at the host with the eyes of a launch, and changes nothing: pools,
-// images, networks, the domain type. It returns what would go wrong as one
+// images, networks, the domain type. Unlike a launch it reads imported images as
+// a whole, which takes as long as reading the file. It returns what would go wrong as one
 // error, and what an operator should know as warnings.
 func (p *Provider) Check(ctx context.Context) (warnings []string, err error) {
 	s, err := p.m.session(ctx, "check", false)
@@ -26,8 +28,9 @@ func (p *Provider) Check(ctx context.Context) (warnings []string, err error) {
 	templates := maps.Clone(p.templates)
 	p.mu.RUnlock()
 	var errs []error
+	imported := map[string]importedImage{}
 	for _, group := range slices.Sorted(maps.Keys(templates)) {
-		found, err := p.checkTemplate(ctx, s, templates[group])
+		found, err := p.checkTemplate(ctx, s, templates[group], imported)
 		for _, w := range found {
 			warnings = append(warnings, fmt.Sprintf("group %q: %s", group, w))
 		}
@@ -35,10 +38,52 @@ func (p *Provider) Check(ctx context.Context) (warnings []string, err error) {
 			errs = append(errs, fmt.Errorf("group %q: %w", group, err))
 		}
 	}
+	s.release()
+	unread, err := p.checkContents(ctx, imported)
+	return append(warnings, unread...), errors.Join(append(errs, err)...)
+}
+
+// importedImage is an image with a record of its import.
+type importedImage struct {
+	volume
+	record *imageRecord
+}
+
+// checkContents compares each image with its hash. It takes at most half of the
+// time there is, and what it did not get to is a warning.
+func (p *Provider) checkContents(ctx context.Context, images map[string]importedImage) (warnings []string, err error) {
+	reading := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		reading, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(images)) {
+		err := p.checkContent(reading, images[path])
+		switch {
+		case err == nil:
+		case reading.Err() != nil && ctx.Err() == nil:
+			warnings = append(warnings, fmt.Sprintf("image %s was not compared with its hash: reading it takes longer than the check may; give it more time", path))
+		default:
+			errs = append(errs, err)
+		}
+	}
 	return warnings, errors.Join(errs...)
 }
 
-func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template) (warnings []string, err error) {
+// checkContent has a session of its own, which the end of its time may use up.
+func (p *Provider) checkContent(ctx context.Context, image importedImage) error {
+	s, err := p.m.session(ctx, "check of "+image.Path, false)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return image.record.checkContent(ctx, s, image.volume)
+}
+
+// checkTemplate adds the group's image to imported if it was.
+func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template, imported map[string]importedImage) (warnings []string, err error) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	if t.CloudInit == nil {
 		warn("no cloud_init: all its VMs share the image's hostname, SSH host keys and machine id")
@@ -54,7 +99,13 @@ func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template) (w
 	if err != nil {
 		errs = append(errs, err)
 	} else {
-		found, err := imageWarnings(ctx, s, t, image)
+		record, err := readRecord(ctx, s, image.Pool, image.Name)
+		if err != nil {
+			errs = append(errs, err)
+		} else if record != nil {
+			imported[image.Path] = importedImage{image, record}
+		}
+		found, err := imageWarnings(ctx, s, t, image, record != nil)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -73,15 +124,11 @@ func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template) (w
 }
 
 // imageWarnings says what does not stop a launch and may stop the clones later.
-func imageWarnings(ctx context.Context, s *session, t Template, image volume) (warnings []string, err error) {
+func imageWarnings(ctx context.Context, s *session, t Template, image volume, recorded bool) (warnings []string, err error) {
 	if mode, err := strconv.ParseUint(image.Mode, 8, 32); err == nil && mode&0o222 != 0 {
 		warnings = append(warnings, fmt.Sprintf("image %s is writable (mode %s): whoever starts a VM on it breaks every clone; make it read-only with chmod 0444", image.Path, image.Mode))
 	}
-	record, err := readRecord(ctx, s, image.Pool, image.Name)
-	if err != nil {
-		return warnings, err
-	}
-	if record == nil {
+	if !recorded {
 		warnings = append(warnings, fmt.Sprintf("image %s was not imported with scalehook template import, so a change is noticed only while it has clones", image.Path))
 	}
 	uses, _, err := usesOf(ctx, s, image)

@@ -46,3 +46,14 @@ func (p *Provider) CreateUpTo(ctx context.Context, spec scaling.LaunchSpec, step
 		return p.furnish(ctx, s, spec, t, d)
 	}
 }
+
+// BeginBuild records what a build does before it makes anything, as one does that
+// is killed then.
+func (p *Provider) BeginBuild(ctx context.Context, pool, name string) error {
+	s, err := p.m.session(ctx, "build", false)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return writeRecord(ctx, s, pool, name, imageRecord{Building: true})
+}

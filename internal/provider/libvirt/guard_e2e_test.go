@@ -3,6 +3,7 @@
 package libvirt_test
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 
 	golibvirt "libvirt.org/go/libvirt"
 
+	"github.com/scalehook/scalehook/e2e/guest"
+	"github.com/scalehook/scalehook/e2e/lab"
 	"github.com/scalehook/scalehook/internal/provider/libvirt"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -17,10 +20,12 @@ import (
 func TestWhatIsTheUsersStaysTheUsers(t *testing.T) {
 	h := startHost(t, "prv-guard")
 	for name, run := range map[string]func(*testing.T, *hostTest){
-		"an own domain XML's NVRAM is no clone's and stays":              ownNVRAM,
-		"a foreign NVRAM in a definition made earlier stays":             earlierNVRAM,
-		"a template without cloud-init works, with a warning":            noCloudInit,
-		"a launch without room is refused as quota and leaves nothing":   noRoom,
+		"an own domain XML's NVRAM is no clone's and stays":            ownNVRAM,
+		"a foreign NVRAM in a definition made earlier stays":           earlierNVRAM,
+		"a template without cloud-init works, with a warning":          noCloudInit,
+		"a launch without room is refused as quota and leaves nothing": noRoom,
+		"a build takes nobody's volumes and clears an earlier one's":   buildLeftovers,
+		"content that changed unnoticed is found by the check":         contentChanged,
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := h.before(t.Context(), t)
@@ -217,4 +222,97 @@ func noRoom(t *testing.T, h *hostTest) {
 			t.Error(err)
 		}
 	}
+}
+
+func buildLeftovers(t *testing.T, h *hostTest) {
+	ctx := within(t, 6*time.Minute)
+	conn := h.connect(t)
+	base, err := guest.Build(ctx, guest.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := libvirt.DefaultBuildOptions()
+	opts.ImportOptions = libvirt.ImportOptions{File: base.Path, Pool: lab.PoolName, Name: "built.qcow2"}
+	opts.UserData = writeTemp(t, "user-data", []byte("#!/bin/sh\npoweroff -f\n"))
+	opts.Memory, opts.DomainType = 128<<20, libvirt.DomainType(h.DomainType(ctx))
+	const record = "built.qcow2.scalehook.json"
+	for _, name := range []string{"built.qcow2.building.qcow2", "built.qcow2.building.seed.iso"} {
+		h.makeVolume(t, conn, name)
+		_, err := libvirt.Build(ctx, h.config(), opts, h.log)
+		wantClass(t, err, scaling.Conflict)
+		if err == nil || !strings.Contains(err.Error(), name+`" in pool "`+lab.PoolName+`" has the name of a build's volume and is no build's`) {
+			t.Errorf("%v", err)
+		}
+		if !h.hasVolume(conn, name) || h.hasVolume(conn, record) {
+			t.Errorf("%s was deleted, or a record was left", name)
+		}
+		h.deleteVolume(conn, name)
+	}
+
+	// The same volumes under the record of a build that was killed.
+	if err := h.p.BeginBuild(ctx, lab.PoolName, opts.Name); err != nil {
+		t.Fatal(err)
+	}
+	h.makeVolume(t, conn, "built.qcow2.building.qcow2")
+	h.makeVolume(t, conn, "built.qcow2.building.seed.iso")
+	if _, err := libvirt.Build(ctx, h.config(), opts, h.log); err != nil {
+		t.Fatal(err)
+	}
+	template := h.template(ctx)
+	template.Image = opts.Name
+	if warnings, err := h.provider(t, owner, template).Check(ctx); err != nil || len(warnings) != 0 {
+		t.Errorf("check: %q, %v", warnings, err)
+	}
+	h.deleteVolume(conn, opts.Name)
+	h.deleteVolume(conn, record)
+}
+
+func (h *hostTest) makeVolume(t *testing.T, conn *golibvirt.Connect, name string) {
+	t.Helper()
+	pool, err := conn.LookupStoragePoolByName(lab.PoolName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Free()
+	vol, err := pool.StorageVolCreateXML("<volume><name>"+name+"</name><capacity>65536</capacity><target><format type='raw'/></target></volume>", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vol.Free()
+}
+
+func contentChanged(t *testing.T, h *hostTest) {
+	ctx := within(t, 2*time.Minute)
+	base, err := guest.Build(ctx, guest.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := libvirt.Import(ctx, h.config(), libvirt.ImportOptions{File: base.Path, Pool: lab.PoolName, Name: "imported.qcow2"}, h.log); err != nil {
+		t.Fatal(err)
+	}
+	template := h.template(ctx)
+	template.Image = "imported.qcow2"
+	p := h.provider(t, owner, template)
+	if _, err := p.Check(ctx); err != nil {
+		t.Error(err)
+	}
+	path := h.Path(lab.PoolName, template.Image)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteAt([]byte("changed"), info.Size()-100)
+	if err := errors.Join(err, file.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Check(ctx); err == nil || !strings.Contains(err.Error(), "the content of image "+path+" was changed since its import") {
+		t.Errorf("check: %v", err)
+	}
+	conn := h.connect(t)
+	h.deleteVolume(conn, template.Image)
+	h.deleteVolume(conn, template.Image+".scalehook.json")
 }

@@ -101,6 +101,8 @@ func importInto(ctx context.Context, s *session, cfg Config, file *os.File, imag
 		switch {
 		case record == nil:
 			return scaling.Errorf(scaling.Conflict, "a volume of that name exists and was not imported; choose another name")
+		case record.Building:
+			return record.check(have)
 		case record.SHA256 != image.SHA256:
 			return scaling.Errorf(scaling.Conflict, "an image of that name exists (sha256 %s); give the new one a new name, since clones stand on the old", record.SHA256)
 		case !record.Importing:

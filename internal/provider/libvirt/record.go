@@ -3,6 +3,8 @@ package libvirt
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -22,12 +24,15 @@ func recordName(image string) string { return image + ".scalehook.json" }
 // imageRecord is what an import notes down of an image.
 type imageRecord struct {
 	// Importing is set until the image is complete.
-	Importing bool      `json:"importing,omitempty"`
-	SHA256    string    `json:"sha256"`
-	Bytes     uint64    `json:"bytes"`
-	MTime     string    `json:"mtime,omitempty"`
-	Imported  time.Time `json:"imported"`
-	Source    string    `json:"source,omitempty"`
+	Importing bool `json:"importing,omitempty"`
+	// Building is set while a build makes the image: it is the proof that the
+	// volumes of a build's names are a build's.
+	Building bool      `json:"building,omitempty"`
+	SHA256   string    `json:"sha256"`
+	Bytes    uint64    `json:"bytes"`
+	MTime    string    `json:"mtime,omitempty"`
+	Imported time.Time `json:"imported"`
+	Source   string    `json:"source,omitempty"`
 }
 
 // readRecord returns an image's record; nil if it has none.
@@ -64,6 +69,9 @@ func writeRecord(ctx context.Context, s *session, pool, image string, record ima
 
 // check compares an image with its record.
 func (r imageRecord) check(image volume) error {
+	if r.Building {
+		return scaling.Errorf(scaling.Temporary, "image %s: its build has not ended; if it was interrupted, delete the volume and build it again", image.Path)
+	}
 	if r.Importing {
 		return scaling.Errorf(scaling.Temporary, "image %s: its import has not ended; if it was interrupted, run it again", image.Path)
 	}
@@ -85,4 +93,18 @@ func checkRecord(ctx context.Context, s *session, image volume) (*imageRecord, e
 		return nil, fmt.Errorf("record: %w", err)
 	}
 	return record, nil
+}
+
+// checkContent reads a whole image and compares it with its record, which finds
+// what changed neither its length nor its time.
+func (r imageRecord) checkContent(ctx context.Context, s *session, image volume) error {
+	hash := sha256.New()
+	if err := download(ctx, s, markVolume{image.Pool, image.Name}, 0, hash); err != nil {
+		return err
+	}
+	if sum := hex.EncodeToString(hash.Sum(nil)); sum != r.SHA256 {
+		return scaling.Errorf(scaling.Permanent, "the content of image %s was changed since its import of %s (sha256 %s; now %s): clones of it may be broken; import it under a new name",
+			image.Path, r.Imported.Format(time.RFC3339), r.SHA256, sum)
+	}
+	return nil
 }
