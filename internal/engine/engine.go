@@ -114,6 +114,9 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 		groups: map[string]*group{}, providers: map[string]*inventory{},
 	}
 	e.lookups = newLookups(e)
+	if opts.Registerer != nil {
+		opts.Registerer.MustRegister(newOrphanCollector(e))
+	}
 	for _, gc := range opts.Groups {
 		g, err := newGroup(ctx, e, gc)
 		if err != nil {

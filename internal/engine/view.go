@@ -86,6 +86,7 @@ func (g *group) show() scaling.GroupView {
 	if g.noRoom != "" {
 		problems = append(problems, "no room: "+g.noRoom)
 	}
+	problems = append(problems, g.orphanProblem(inv)...)
 	v.Problems = problems
 	if len(problems) > 0 && !slices.Contains(v.Statuses, scaling.StatusDegraded) {
 		v.Statuses = append(v.Statuses, scaling.StatusDegraded)

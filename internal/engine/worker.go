@@ -300,8 +300,8 @@ func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance,
 		}
 	}
 	launchFailed := i.Failure != ""
-	if i.Adopted && launchFailed {
-		// It never served: it is left as it was found.
+	if i.Adopted && (launchFailed || cleaning(st, i)) {
+		// It never served, as far as we know: it is left as it was found.
 		return w.release(ctx, gc, i, "released as it was found")
 	}
 	if !launchFailed {

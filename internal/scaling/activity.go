@@ -14,11 +14,12 @@ const (
 	ActivityAdopt    ActivityKind = "adopt"   // an existing VM enters the group
 	ActivityReplace  ActivityKind = "replace" // an instance that died or turned unwell is taken out
 	ActivityStandby  ActivityKind = "standby" // a person takes an instance out of traffic, or puts it back
+	ActivityCleanup  ActivityKind = "cleanup" // a person has an orphan removed
 )
 
 // ActivityKinds lists all kinds.
 func ActivityKinds() []ActivityKind {
-	return []ActivityKind{ActivityScaleOut, ActivityScaleIn, ActivityHandover, ActivityFill, ActivityAdopt, ActivityReplace, ActivityStandby}
+	return []ActivityKind{ActivityScaleOut, ActivityScaleIn, ActivityHandover, ActivityFill, ActivityAdopt, ActivityReplace, ActivityStandby, ActivityCleanup}
 }
 
 // ActivityStatus is how an activity stands.

@@ -227,7 +227,7 @@ func (s *State) FailLaunch(id, why string, g Group, now time.Time) {
 			s.wish(s.Desired-1, g)
 		case ActivityAdopt:
 			s.wish(min(s.Desired, s.Capacity()-1), g)
-		case ActivityScaleIn, ActivityHandover, ActivityFill, ActivityReplace, ActivityStandby:
+		case ActivityScaleIn, ActivityHandover, ActivityFill, ActivityReplace, ActivityStandby, ActivityCleanup:
 		}
 	}
 	s.Enter(id, StateRemoving, time.Time{}, now)

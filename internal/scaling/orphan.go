@@ -1,0 +1,146 @@
+package scaling
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// OrphanStatus is what is known of a VM or a member that no state knows.
+type OrphanStatus string
+
+// The statuses of an orphan. Only what is quarantined can be cleaned up.
+const (
+	// OrphanSeen: a VM with a valid mark that the state of its group does not know,
+	// so far in fewer complete listings in a row than it takes to be sure.
+	OrphanSeen OrphanStatus = "seen"
+	// OrphanQuarantined: seen in enough of them. It counts against the group's limit
+	// and nothing is done to it.
+	OrphanQuarantined OrphanStatus = "quarantined"
+	// OrphanReleased: a VM with a valid mark of a group that is not configured at
+	// this provider. It is nobody's to remove until the group is configured again.
+	OrphanReleased OrphanStatus = "released"
+	// OrphanMember: a member of a group's pool that we made and that has no VM. The
+	// engine takes it out by itself.
+	OrphanMember OrphanStatus = "member"
+	// OrphanUnmarked: a VM without a valid mark whose name a group would give. It is
+	// not ours and is only listed.
+	OrphanUnmarked OrphanStatus = "unmarked"
+)
+
+// OrphanStatuses lists all statuses.
+func OrphanStatuses() []OrphanStatus {
+	return []OrphanStatus{OrphanSeen, OrphanQuarantined, OrphanReleased, OrphanMember, OrphanUnmarked}
+}
+
+// Orphan is a VM or a member that nobody answers for.
+type Orphan struct {
+	Status   OrphanStatus
+	Provider string // its configured name; empty for a member
+	// Group and ID are those of the mark, or of the pool; the ID of an unmarked VM
+	// is empty.
+	Group, ID  string
+	Name, UUID string
+	Power      Power
+	Adopted    bool      // by the mark
+	CreatedAt  time.Time // by the mark, else zero
+	// Sightings counts the complete listings in a row that had it, as far as that
+	// matters.
+	Sightings int
+	// Member is how the group's pool has it; nil: not in the pool, or not known.
+	Member *MemberStatus
+	// Note says, for people, what keeps it from being cleaned up or what comes of it.
+	Note string
+}
+
+// Cleanup asks for orphans to be removed.
+type Cleanup struct {
+	// IDs are those of the orphans that somebody was shown.
+	IDs []string
+	// Groups limits it to the orphans of these groups; empty: all.
+	Groups []string
+	// Serving removes also what takes traffic, after a drain.
+	Serving bool
+	By      string
+}
+
+// CleanupResult is what became of one of the orphans.
+type CleanupResult struct {
+	ID, Group, Name string
+	// Activity removes it; empty: refused, for the reason in Refused.
+	Activity, Refused string
+}
+
+// Cleaner shows and removes what nobody answers for. The engine is one.
+type Cleaner interface {
+	// Orphans lists, by the last complete listing of every provider.
+	Orphans(ctx context.Context) ([]Orphan, error)
+	// Cleanup begins to remove quarantined orphans, each by an activity of its own
+	// that survives a restart, and says of every ID what became of it. What was
+	// begun before is refused as not listed any more. An error means that nothing
+	// more was begun.
+	Cleanup(ctx context.Context, c Cleanup) ([]CleanupResult, error)
+}
+
+// Surveyor is a Provider that can also name the VMs that are not ours.
+type Surveyor interface {
+	// Unmarked returns the VMs without a valid mark of this owner. ID and Group are
+	// empty.
+	Unmarked(ctx context.Context) ([]VM, error)
+}
+
+// Clean takes an orphan into the state, on its way out: one that is a member of
+// the pool is drained first, at the address given. ErrRefused with the reason if
+// the group is paused for removals, its budget is used up, or the VM is known.
+func (s *State) Clean(vm VM, member netip.Addr, g Group, by string, now time.Time, ids IDs) (activity string, err error) {
+	if i := s.Instance(vm.ID); i != nil {
+		return "", fmt.Errorf("%w: it is known as %s, which is %s", ErrRefused, i.Name, i.State)
+	}
+	if p := s.Pause; p != nil && p.In && (p.Until.IsZero() || now.Before(p.Until)) {
+		return "", fmt.Errorf("%w: the group is paused by %s (%s). If its store was lost or restored, this VM may be one that it forgot: "+
+			"restore a newer copy, or make sure that it is needed no more and resume the group first", ErrRefused, orUnknown(p.By), orNone(p.Reason))
+	}
+	if n := recent(s.Removals, now); g.RemovalsPerHour > 0 && n >= g.RemovalsPerHour {
+		return "", fmt.Errorf("%w: budget: %d removals in the last hour, at most %d; the next at %s", ErrRefused, n, g.RemovalsPerHour,
+			clock(oldest(s.Removals, now).Add(time.Hour)))
+	}
+	a := Activity{
+		ID: ids.Activity(now), Group: g.Name, Kind: ActivityCleanup, Status: ActivityPending, Created: now,
+		Cause: Cause{Kind: CauseManual, By: by, Detail: "orphan " + vm.Name}, Remove: vm.ID,
+	}
+	i := Instance{
+		ID: vm.ID, Group: g.Name, Name: vm.Name, UUID: vm.UUID, Adopted: vm.Adopted, CreatedAt: vm.CreatedAt,
+		State: StateRemoving, Since: now, Address: member, Activity: a.ID,
+	}
+	if member.IsValid() {
+		i.State = StateDraining
+	}
+	a.Enter(string(i.State), now)
+	s.Open, s.Instances, s.Removals = append(s.Open, a), append(s.Instances, i), append(s.Removals, now)
+	s.Provider, s.Balancer = g.Provider, g.Balancer
+	return a.ID, nil
+}
+
+// Names reports whether a VM of that name may be one that the group made.
+func (g Group) Names(vm string) bool {
+	if g.NamePattern == "" {
+		return false
+	}
+	before, after, found := strings.Cut(g.NamePattern, "{n}")
+	if !found {
+		if vm == g.NamePattern {
+			return true
+		}
+		before, after = g.NamePattern+"-", ""
+	}
+	rest, ok := strings.CutPrefix(vm, before)
+	if !ok {
+		return false
+	}
+	digits, ok := strings.CutSuffix(rest, after)
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return ok && err == nil && n > 0
+}
