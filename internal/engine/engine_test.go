@@ -29,6 +29,7 @@ type sources struct {
 	signals map[scaling.Signal]scaling.EvidenceState
 	util    float64
 	down    bool
+	blank   bool             // no VM has a reading
 	now     func() time.Time // their clock; nil: the bubble's
 	world   *simulated.Provider
 }
@@ -67,10 +68,13 @@ func (s *sources) Confirm(context.Context) ([]scaling.Evidence, error) {
 
 func (s *sources) Readings(ctx context.Context) (map[string]scaling.Reading, error) {
 	s.mu.Lock()
-	util, now := s.util, s.clock()
+	util, now, blank := s.util, s.clock(), s.blank
 	s.mu.Unlock() // the listing may hang, and a bubble's time stands still behind a mutex
 	vms, err := s.world.List(ctx)
 	out := map[string]scaling.Reading{}
+	if blank {
+		return out, err
+	}
 	for _, vm := range vms {
 		out[vm.UUID] = scaling.Reading{Utilization: util, At: now.Add(-time.Second)}
 	}
@@ -87,6 +91,7 @@ type rig struct {
 	group   scaling.Group
 	observe bool
 	stepped atomic.Int64 // what the wall clock was set forward
+	blank   atomic.Bool  // the provider lists nothing, completely
 	windows engine.Maintenance
 	wrap    func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
 
@@ -139,7 +144,7 @@ func (r *rig) start() {
 	}
 	r.eng, err = engine.New(ctx, engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
-		Groups:  []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: pool, Maintenance: r.windows}},
+		Groups:  []engine.GroupConfig{{Group: r.group, Provider: &forgetful{r.prov, &r.blank}, Balancer: pool, Maintenance: r.windows}},
 		Now:     func() time.Time { return time.Now().Add(time.Duration(r.stepped.Load())) },
 		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
 	})
@@ -148,6 +153,40 @@ func (r *rig) start() {
 	}
 	r.store, r.stop, r.ended = st, cancel, make(chan error, 1)
 	go func() { r.ended <- r.eng.Run(ctx) }()
+}
+
+// forgetful is a provider that may list nothing without an error.
+type forgetful struct {
+	*simulated.Provider
+
+	blank *atomic.Bool
+}
+
+func (f *forgetful) List(ctx context.Context) ([]scaling.VM, error) {
+	vms, err := f.Provider.List(ctx)
+	if f.blank.Load() {
+		vms = nil
+	}
+	return vms, err
+}
+
+// wrapHealth changes what the pool says of members from the next start on.
+func (r *rig) wrapHealth(change func(*scaling.MemberStatus)) {
+	r.wrap = func(b scaling.Balancer) scaling.Balancer { return &altered{b, change} }
+}
+
+type altered struct {
+	scaling.Balancer
+
+	change func(*scaling.MemberStatus)
+}
+
+func (a *altered) Observe(ctx context.Context) (scaling.PoolStatus, error) {
+	st, err := a.Balancer.Observe(ctx)
+	for k := range st.Members {
+		a.change(&st.Members[k])
+	}
+	return st, err
 }
 
 // halt stops the engine in whatever it is doing, as a restart would.
