@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,8 +93,10 @@ type rig struct {
 	observe bool
 	stepped atomic.Int64 // what the wall clock was set forward
 	blank   atomic.Bool  // the provider lists nothing, completely
-	windows engine.Maintenance
-	wrap    func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
+	// relocated is the address that every listed VM has; nil: its own
+	relocated atomic.Pointer[netip.Addr]
+	windows   engine.Maintenance
+	wrap      func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
 
 	store *store.Store
 	eng   *engine.Engine
@@ -144,7 +147,7 @@ func (r *rig) start() {
 	}
 	r.eng, err = engine.New(ctx, engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
-		Groups:  []engine.GroupConfig{{Group: r.group, Provider: &forgetful{r.prov, &r.blank}, Balancer: pool, Maintenance: r.windows}},
+		Groups:  []engine.GroupConfig{{Group: r.group, Provider: &forgetful{r.prov, r}, Balancer: pool, Maintenance: r.windows}},
 		Now:     func() time.Time { return time.Now().Add(time.Duration(r.stepped.Load())) },
 		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
 	})
@@ -159,13 +162,18 @@ func (r *rig) start() {
 type forgetful struct {
 	*simulated.Provider
 
-	blank *atomic.Bool
+	r *rig
 }
 
 func (f *forgetful) List(ctx context.Context) ([]scaling.VM, error) {
 	vms, err := f.Provider.List(ctx)
-	if f.blank.Load() {
+	if f.r.blank.Load() {
 		vms = nil
+	}
+	if to := f.r.relocated.Load(); to != nil {
+		for k := range vms {
+			vms[k].Addresses = []netip.Addr{*to}
+		}
 	}
 	return vms, err
 }

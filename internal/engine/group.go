@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -50,7 +51,10 @@ type group struct {
 	// it, and strange those in a row that had a VM of this group which the state
 	// does not know; counted is the newest of them, in steady time.
 	missing, strange map[string]int
-	counted          time.Time
+	// elsewhere counts those in a row whose VM has addresses, and not the one that
+	// the instance is reached at.
+	elsewhere map[string]int
+	counted   time.Time
 }
 
 func newGroup(ctx context.Context, e *Engine, gc GroupConfig) (*group, error) {
@@ -192,6 +196,9 @@ var errNoChange = errors.New("nothing to change")
 func (g *group) report(before, after scaling.State) {
 	for _, i := range after.Instances {
 		old := before.Instance(i.ID)
+		if old != nil && old.Address.IsValid() && old.Address != i.Address {
+			g.log.Warn("instance has another address", "instance", i.Name, "id", i.ID, "address", i.Address, "was", old.Address)
+		}
 		if old != nil && old.State == i.State {
 			continue
 		}
@@ -299,10 +306,11 @@ func (g *group) tick(ctx context.Context) bool {
 type thought struct {
 	g       *group
 	in      scaling.Input
-	lost    string            // why the store cannot be trusted; empty if it can
-	suspect map[string]string // instances that are unwell, and why
-	well    []string          // instances that are seen to be well
-	cleared []string          // failed instances of which nothing is left
+	lost    string                // why the store cannot be trusted; empty if it can
+	suspect map[string]string     // instances that are unwell, and why
+	well    []string              // instances that are seen to be well
+	cleared []string              // failed instances of which nothing is left
+	moved   map[string]netip.Addr // instances whose VM has another address now
 }
 
 // gather collects what is known now.
@@ -310,7 +318,7 @@ func (g *group) gather(gc GroupConfig, inv *inventory) *thought {
 	t := &thought{g: g}
 	t.in = g.input(gc, inv)
 	t.lost = g.lostStore(inv, t.in.Known.Listing)
-	t.cleared = g.compare(inv)
+	t.cleared, t.moved = g.compare(inv)
 	t.suspect, t.well = g.health(inv, gc)
 	t.in.Unhealthy = t.suspect
 	t.in.Orphans = g.orphans()
@@ -337,6 +345,9 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 		for _, id := range t.cleared {
 			s.Cleared(id, now)
 			changed = true
+		}
+		for id, to := range t.moved {
+			changed = s.Readdress(id, to) || changed
 		}
 	}
 	changed = s.Advance(gc, now) || changed
@@ -470,21 +481,32 @@ const lostListings = 2
 
 // compare holds the state against the newest complete listing, once: it counts
 // for how many of them instances were missing, and VMs of this group unknown to
-// the state. It returns the failed instances of which a person removed the rest.
-func (g *group) compare(inv *inventory) (cleared []string) {
+// the state. It returns the failed instances of which a person removed the rest,
+// and those whose VM is to be reached at another address than they are.
+func (g *group) compare(inv *inventory) (cleared []string, moved map[string]netip.Addr) {
 	if inv == nil || g.observing() {
-		return nil
+		return nil, nil
 	}
 	seen, err := inv.status()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil || !seen.After(g.counted) {
-		return nil
+		return nil, nil
 	}
 	g.counted = seen
-	missing := map[string]int{}
+	missing, elsewhere := map[string]int{}, map[string]int{}
+	moved = map[string]netip.Addr{}
 	for _, i := range g.state.Instances {
-		if _, there := inv.vm(i.ID); there || !seen.After(i.Since.Add(-g.offset)) {
+		vm, there := inv.vm(i.ID)
+		if !seen.After(i.Since.Add(-g.offset)) {
+			continue
+		}
+		if there {
+			if i.Address.IsValid() && len(vm.Addresses) > 0 && !slices.Contains(vm.Addresses, i.Address) {
+				if elsewhere[i.ID] = g.elsewhere[i.ID] + 1; elsewhere[i.ID] >= lostListings {
+					moved[i.ID] = vm.Addresses[0]
+				}
+			}
 			continue
 		}
 		switch i.State {
@@ -498,7 +520,7 @@ func (g *group) compare(inv *inventory) (cleared []string) {
 			scaling.StateDraining, scaling.StateRemoving, scaling.StateGone:
 		}
 	}
-	g.missing = missing
+	g.missing, g.elsewhere = missing, elsewhere
 	strange := map[string]int{}
 	for _, vm := range inv.of(g.name) {
 		if g.state.Instance(vm.ID) == nil {
@@ -508,7 +530,7 @@ func (g *group) compare(inv *inventory) (cleared []string) {
 		}
 	}
 	g.strange = strange
-	return cleared
+	return cleared, moved
 }
 
 // orphans counts the VMs with this group's mark that the state did not know in

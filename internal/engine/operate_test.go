@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -144,6 +145,18 @@ func TestUnwellInstances(t *testing.T) {
 func failedGate(v scaling.Verdict, action, name string) bool {
 	return slices.ContainsFunc(v.Gates, func(g scaling.Gate) bool {
 		return string(g.Action) == action && g.Name == name && !g.Passed && g.Change != ""
+	})
+}
+
+func TestAnAddressThatChanges(t *testing.T) {
+	scenario(t, "is followed to the pool", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		to := netip.MustParseAddr("192.0.2.7")
+		r.relocated.Store(&to)
+		r.await("web-1 is a member at its new address", func() bool {
+			m := r.view().Instances[0].Member
+			return m != nil && m.Addr.Addr() == to
+		})
 	})
 }
 

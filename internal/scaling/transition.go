@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -55,6 +56,7 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 		s.Open = append(s.Open, a)
 		s.drain(v.Victim, a.ID, now)
 		s.wish(s.Capacity(), g)
+		s.electPrimary()
 	case ActionReplace:
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityReplace, Status: ActivityPending, Cause: v.Cause, Remove: v.Victim, Created: now}
 		s.Open = append(s.Open, a)
@@ -271,18 +273,22 @@ func (s *State) Advance(g Group, now time.Time) bool {
 		}
 		next, old := s.Instance(a.Launch), s.Instance(a.Remove)
 		switch {
-		case old == nil || old.State == StateGone:
+		case next != nil && (next.State.Launching() || (next.State.Leaving() && next.Failure != "")):
+			// The steps of a launch, and of its undoing, are this activity's.
+		case old == nil || old.State == StateGone || old.State == StateFailed:
 			a.End(ActivityDone, "the old instance is gone", now)
 			changed = true
 		case old.State != StateInService:
 		case old.Protected:
 			a.End(ActivityUndone, old.Name+" is protected and stays", now)
 			changed = true
-		case next == nil || (next.Failure != "" && (next.State == StateGone || next.State == StateFailed)):
+		case next == nil || next.State != StateInService:
 			a.End(ActivityUndone, "no successor: "+failureOf(next), now)
 			s.ended(g, now)
 			changed = true
-		case next.State == StateInService:
+		case old.SuspectSince.IsZero() && (!next.SuspectSince.IsZero() || s.well()-1 < g.Min):
+			// The successor, or another one that serves, turned unwell meanwhile.
+		default:
 			s.Primary = next.ID
 			s.drain(old.ID, a.ID, now)
 			changed = true
@@ -292,10 +298,21 @@ func (s *State) Advance(g Group, now time.Time) bool {
 }
 
 func failureOf(i *Instance) string {
-	if i == nil {
-		return "it is gone"
+	if i == nil || i.Failure == "" {
+		return "it serves no more"
 	}
 	return i.Failure
+}
+
+// well counts those in service that are not known to be unwell.
+func (s *State) well() int {
+	n := 0
+	for _, i := range s.Instances {
+		if i.State == StateInService && i.SuspectSince.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // Gone records that nothing of the instance is left, or that it was released.
@@ -352,6 +369,17 @@ func (s *State) Well(id string) bool {
 		return false
 	}
 	i.Suspect, i.SuspectSince = "", time.Time{}
+	return true
+}
+
+// Readdress records that an instance is reached at another address now; who has
+// left is not followed. It reports whether anything changed.
+func (s *State) Readdress(id string, to netip.Addr) bool {
+	i := s.Instance(id)
+	if i == nil || !i.Address.IsValid() || i.Address == to || i.State.Leaving() || i.State == StateGone {
+		return false
+	}
+	i.Address = to
 	return true
 }
 
