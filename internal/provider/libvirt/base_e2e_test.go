@@ -29,7 +29,7 @@ func TestAVMStartedByHandOnTheBaseImageIsRefused(t *testing.T) {
 		want string
 	}{
 		"QEMU as libvirt-qemu, as distributions have it": {map[string]string{
-			"user": `"libvirt-qemu"`, "group": `"kvm"`, "dynamic_ownership": "1", "remember_owner": "1",
+			"user": `"libvirt-qemu"`, "group": `"libvirt-qemu"`, "dynamic_ownership": "1", "remember_owner": "1",
 		}, "Permission denied"},
 		// The mode does not keep root out; that a clone runs does.
 		"QEMU as root": {nil, `Failed to get "write" lock`},
