@@ -145,6 +145,7 @@ func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, 
 			w.dumpLogs(os.Stdout)
 		}
 	}
+	res.complete = err == nil
 	w.judge(ctx, res)
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -32,11 +32,14 @@ type result struct {
 	Passed   bool     `json:"passed"`
 	Failures []string `json:"failures"`
 	Phases   []phase  `json:"phases"`
+	// Notes say what was seen in a phase that waits for no activity.
+	Notes []string `json:"notes,omitempty"`
 	// Activities are all that scalehook did, each with its cause and step times.
 	Activities []api.Activity `json:"activities"`
 	Requests   requests       `json:"requests"`
 
-	seen int // activities that earlier phases accounted for
+	seen     int  // activities that earlier phases accounted for
+	complete bool // all phases came
 }
 
 // phase is one part of a scenario: what it waited for and what did it.
@@ -87,6 +90,18 @@ func (r *report) begin(s scenario) *result {
 
 func (r *result) fail(format string, args ...any) {
 	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
+}
+
+func (r *result) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+// extra reports the activities that no phase accounts for. A run that stopped in
+// mid-phase says what is wrong already.
+func (r *result) extra(all []api.Activity) {
+	if r.complete && len(all) != r.seen {
+		r.fail("%d activities beside those of the phases: %s", len(all)-r.seen, kinds(all[min(r.seen, len(all)):]))
+	}
 }
 
 // expect is the activity that must have brought a phase about.
@@ -151,6 +166,7 @@ func (w *world) judge(ctx context.Context, res *result) {
 		res.fail("read the activities: %v", err)
 	} else {
 		res.Activities = all
+		res.extra(all)
 		for _, a := range all {
 			if a.Status != "done" {
 				res.fail("activity %s (%s) is %s: %s", a.ID, a.Kind, a.Status, a.Outcome)
@@ -227,6 +243,9 @@ func (r *report) print(out io.Writer) {
 			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", a.Kind, cause(a.Cause), a.Status, steps(a))
 		}
 		_ = t.Flush()
+		for _, n := range s.Notes {
+			fmt.Fprintf(out, "  %s\n", n)
+		}
 		q := s.Requests
 		fmt.Fprintf(out, "  requests: %d sent, %d answered, %d lost (%d cut by a deadline), %d in the guests' books\n", q.Sent, q.Answered, q.Lost, q.Cut, q.GuestsCounted)
 		fmt.Fprintf(out, "  latency: p50 %.0f ms, p99 %.0f ms during changes (%d); p50 %.0f ms, p99 %.0f ms otherwise (%d)\n",

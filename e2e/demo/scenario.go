@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/scalehook/scalehook/e2e/loadgen"
 	"github.com/scalehook/scalehook/internal/api"
 )
 
@@ -76,13 +78,7 @@ func runAutoscaler(ctx context.Context, w *world, res *result) error {
 	if err := res.phase(ctx, w, "still busy: 2 to 3", launchLimit, settled(names("autoscale-1", "autoscale-2", "autoscale-3")), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
 		return err
 	}
-	err := w.stays(ctx, "holds at max", 15*time.Second, func(g api.Group) error {
-		if len(g.Instances) > 3 {
-			return fmt.Errorf("%d instances, max is 3", len(g.Instances))
-		}
-		return nil
-	})
-	if err != nil {
+	if err := holdsAtMax(ctx, w, res); err != nil {
 		return err
 	}
 	w.load.busy(false)
@@ -100,6 +96,73 @@ func runAutoscaler(ctx context.Context, w *world, res *result) error {
 	})
 }
 
+// holdsAtMax watches that there are never more than max while the load goes on,
+// and that it is max that prevents it: an order for one more is refused with it,
+// and while high stands the bounds gate fails. High cannot stand where fewer cores
+// than VMs are there to be busy; the report then says so.
+func holdsAtMax(ctx context.Context, w *world, res *result) error {
+	const phase = "holds at max"
+	var at max3
+	if err := w.stays(ctx, phase, 15*time.Second, at.look); err != nil {
+		return err
+	}
+	note, err := at.judge()
+	if err != nil {
+		return fmt.Errorf("%s: %w", phase, err)
+	}
+	res.note("%s: %s", phase, note)
+	_, err = operator[any](ctx, w, http.MethodPost, "/groups/"+w.group.name+"/scale-out", map[string]int{"count": 1})
+	if err == nil {
+		return fmt.Errorf("%s: an order for a fourth VM was taken", phase)
+	}
+	if text := err.Error(); !strings.Contains(text, "status 409") || !strings.Contains(text, "max 3") {
+		return fmt.Errorf("%s: an order for a fourth VM failed, but not because of max 3: %w", phase, err)
+	}
+	res.note("%s: an order for a fourth VM was refused: %v", phase, err)
+	return nil
+}
+
+// max3 is what was seen of a group that is full.
+type max3 struct {
+	looks, high, bounded int
+	reason               string
+}
+
+// look notes one look at the group, and fails if there are more than three.
+func (m *max3) look(g api.Group) error {
+	if len(g.Instances) > 3 {
+		return fmt.Errorf("%d instances, max is 3", len(g.Instances))
+	}
+	m.looks++
+	stands, full := false, false
+	for _, gate := range g.Verdict.Gates {
+		if gate.Action == "scale_out" {
+			stands = stands || gate.Name == "condition" && gate.Passed
+			full = full || gate.Name == "bounds" && !gate.Passed
+		}
+	}
+	if !stands {
+		return nil
+	}
+	m.high++
+	if full && g.Verdict.Action == "none" {
+		m.bounded++
+		m.reason = g.Verdict.Reason
+	}
+	return nil
+}
+
+// judge says what kept the group at three, or what is wrong.
+func (m *max3) judge() (string, error) {
+	switch {
+	case m.high == 0:
+		return fmt.Sprintf("high did not stand: three VMs on %d cores stayed under the threshold", runtime.NumCPU()), nil
+	case m.bounded < m.high:
+		return "", fmt.Errorf("high stood in %d of %d looks, but only in %d of them did the verdict fail at the bounds", m.high, m.looks, m.bounded)
+	}
+	return fmt.Sprintf("high stood in %d of %d looks, and each time the bounds gate failed: %s", m.high, m.looks, m.reason), nil
+}
+
 func runHandover(ctx context.Context, w *world, res *result) error {
 	if err := res.phase(ctx, w, "the baseline is adopted and serves", launchLimit, settled(names("vm-test")), expect{kind: "adopt", cause: "config"}); err != nil {
 		return err
@@ -111,8 +174,23 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 	if err := res.phase(ctx, w, "load: the clone joins, both serve", launchLimit, settled(names("vm-test", "vm-test-clone")), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
 		return err
 	}
-	if err := w.stays(ctx, "both serve", 5*time.Second, func(api.Group) error { return nil }); err != nil {
+	begun := time.Now()
+	both := []string{"vm-test", "vm-test-clone"}
+	err := w.stays(ctx, "both serve", 5*time.Second, func(g api.Group) error {
+		if got := serving(g); !slices.Equal(got, both) {
+			return fmt.Errorf("in service: %s", strings.Join(got, ", "))
+		}
+		return nil
+	})
+	if err != nil {
 		return err
+	}
+	share := shares(w.load.gen.Records(), begun)
+	res.note("both serve: answered in that time: %s", split(share))
+	for _, vm := range both {
+		if share[vm] == 0 {
+			return fmt.Errorf("both serve: %s answered nothing in that time: %s", vm, split(share))
+		}
 	}
 	w.load.busy(false)
 	if err := res.phase(ctx, w, "load ends: the baseline is handed over to its clone", removeLimit, settled(names("vm-test-clone")), expect{kind: "handover", cause: "alert", signal: "low"}); err != nil {
@@ -144,6 +222,17 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 		return errors.New("vm-test-clone-2 should be primary")
 	}
 	return nil
+}
+
+// shares counts, by VM, the answers to requests that began at or after the time.
+func shares(records []loadgen.Record, since time.Time) map[string]int {
+	per := map[string]int{}
+	for _, r := range records {
+		if !r.Lost() && !r.Start.Before(since) {
+			per[r.Server]++
+		}
+	}
+	return per
 }
 
 func isPrimary(g api.Group, name string) bool {

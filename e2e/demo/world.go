@@ -91,7 +91,9 @@ func (w *world) importImage(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("scalehook template import: %w: %s", err, out)
 	}
-	return nil
+	// From here on everything that comes has to go again, the baselines too.
+	w.before, err = w.lab.Snapshot(ctx)
+	return err
 }
 
 func (w *world) startBaselines(ctx context.Context, names []string) error {
@@ -169,9 +171,6 @@ func (w *world) startAlertmanager(ctx context.Context) error {
 }
 
 func (w *world) startServer(ctx context.Context) (err error) {
-	if w.before, err = w.lab.Snapshot(ctx); err != nil {
-		return err
-	}
 	file := w.lab.Path("scalehook.yml")
 	if err := os.WriteFile(file, []byte(w.serverConfig(w.group)), 0o600); err != nil {
 		return err
