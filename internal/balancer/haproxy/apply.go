@@ -203,13 +203,17 @@ func (p *Pool) admit(ctx context.Context, i int, v view, wish map[string]wished,
 
 // firstChecks is how long an Apply that found members in service missing gives
 // their first checks to end. After a restart of HAProxy that spares clients the
-// time until the next Apply.
-const firstChecks = 300 * time.Millisecond
+// time until the next Apply. HAProxy makes the first check of a server one of its
+// shorter intervals after checks were enabled; with long ones nobody waits for it.
+func (p *Pool) firstChecks() time.Duration {
+	check := p.cfg.Check.withDefaults()
+	return min(max(check.FastInter, check.DownInter), 600*time.Millisecond) + 300*time.Millisecond
+}
 
 // look reads the pool after servers were added: once, or with patience until each
 // that is to be ready has had its first check, whatever came of it.
 func (p *Pool) look(ctx context.Context, i int, wish map[string]wished, patience bool) (view, error) {
-	end := time.Now().Add(firstChecks)
+	end := time.Now().Add(p.firstChecks())
 	for {
 		v, err := p.view(ctx, i)
 		if err != nil || !patience || time.Now().After(end) {
