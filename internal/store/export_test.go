@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"context"
+	"fmt"
+	"time"
+)
 
 // Migrations shows the tests how many schemas there were.
 func Migrations() []migration { return migrations() }
@@ -9,4 +13,16 @@ func Migrations() []migration { return migrations() }
 func (o Options) Impatient(wait time.Duration) Options {
 	o.busy = wait
 	return o
+}
+
+// Path is where the store is.
+func (s *Store) Path() string { return s.path }
+
+// Limit lets the database grow by so many pages only, as a full disk would.
+func (s *Store) Limit(ctx context.Context, more int) error {
+	var pages int
+	if err := s.conn.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages); err != nil {
+		return err
+	}
+	return s.conn.QueryRowContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages+more)).Scan(&pages)
 }

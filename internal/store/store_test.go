@@ -462,33 +462,3 @@ func TestAFullOrReadOnlyDiskIsNamedAndHarmless(t *testing.T) {
 		t.Errorf("Open on a read-only disk = %v, want ErrReadOnly", err)
 	}
 }
-
-func BenchmarkChange(b *testing.B) {
-	s := open(b, filepath.Join(b.TempDir(), "s.db"))
-	if err := s.Change(b.Context(), "web", func(state *scaling.State) error {
-		*state = scalingtest.Filled("web")
-		return nil
-	}); err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if err := s.Change(b.Context(), "web", func(state *scaling.State) error {
-			state.Leases[0].LastSeen = time.Now()
-			return nil
-		}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkView(b *testing.B) {
-	s := open(b, filepath.Join(b.TempDir(), "s.db"))
-	if err := set(b.Context(), s, 1); err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if _, err := s.View(b.Context(), "web"); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
