@@ -66,6 +66,7 @@ func ServerSeries() []Series {
 		{"scalehook_webhook_alerts_total", Counter, []string{"scaling_group", "signal", "status", "result"}, "Alerts in notifications, by what became of them."},
 		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, group, "When a group last heard from a webhook; 0 for never."},
 
+		{"scalehook_orphans", Gauge, []string{"provider"}, "VMs with a configured group's mark that the store does not know."},
 		{"scalehook_driver_requests_total", Counter, []string{"driver", "call"}, "Calls to a provider or balancer."},
 		{"scalehook_driver_requests_failed_total", Counter, []string{"driver", "call", "reason"}, "Calls that failed, by class of the error."},
 		{"scalehook_driver_request_duration_seconds", Histogram, []string{"driver", "call"}, "Duration of calls."},

@@ -97,13 +97,19 @@ func instanceOf(v scaling.InstanceView) api.Instance {
 	if r := v.Reading; r != nil {
 		i.Reading = &api.Reading{Utilization: r.Utilization, At: r.At}
 	}
-	if m := v.Member; m != nil {
-		i.Member = &api.Member{Server: m.Server, State: string(m.State), Health: string(m.Health), Sessions: m.Sessions}
-		if m.Addr.IsValid() {
-			i.Member.Address = m.Addr.String()
-		}
-	}
+	i.Member = memberOf(v.Member)
 	return i
+}
+
+func memberOf(m *scaling.MemberStatus) *api.Member {
+	if m == nil {
+		return nil
+	}
+	out := &api.Member{Server: m.Server, State: string(m.State), Health: string(m.Health), Sessions: m.Sessions}
+	if m.Addr.IsValid() {
+		out.Address = m.Addr.String()
+	}
+	return out
 }
 
 func activityOf(a scaling.Activity) api.Activity {

@@ -34,6 +34,8 @@ type Options struct {
 	Intake   scaling.Intake
 	Operator scaling.Operator
 	Viewer   scaling.Viewer
+	// Cleaner is another of its faces. Nil answers POST /api/v1/cleanup with 404.
+	Cleaner scaling.Cleaner
 
 	// Tokens are the bearer tokens that are accepted.
 	Tokens []Token
@@ -194,6 +196,7 @@ func (s *Server) routes() http.Handler {
 	operate(http.MethodPost, "/groups/:group/resume", s.resume)
 	operate(http.MethodPut, "/groups/:group/instances/:instance/protection", s.protect)
 	operate(http.MethodPut, "/groups/:group/instances/:instance/standby", s.standby)
+	operate(http.MethodPost, "/cleanup", s.cleanup)
 	operate(http.MethodPost, "/backup", s.backup)
 
 	v1.GET("/groups", s.groups)
@@ -202,6 +205,7 @@ func (s *Server) routes() http.Handler {
 	v1.GET("/groups/:group/verdicts", s.verdicts)
 	v1.GET("/groups/:group/activities", s.activities)
 	v1.GET("/activities", s.activities)
+	v1.GET("/orphans", s.orphans)
 	v1.GET("/status/buildinfo", s.buildInfo)
 	v1.GET("/status/runtimeinfo", s.runtimeInfo)
 

@@ -158,6 +158,16 @@ func (c *Client) Activities(ctx context.Context, group, before string, limit int
 	return get[[]api.Activity](ctx, c, path, query)
 }
 
+// Orphans lists the VMs and members that nobody answers for.
+func (c *Client) Orphans(ctx context.Context) ([]api.Orphan, error) {
+	return get[[]api.Orphan](ctx, c, "/orphans", nil)
+}
+
+// Cleanup orders quarantined orphans to be removed.
+func (c *Client) Cleanup(ctx context.Context, req api.CleanupRequest) ([]api.CleanupResult, error) {
+	return send[[]api.CleanupResult](ctx, c, http.MethodPost, "/cleanup", "", req)
+}
+
 // BuildInfo says which scalehook answers.
 func (c *Client) BuildInfo(ctx context.Context) (api.BuildInfo, error) {
 	return get[api.BuildInfo](ctx, c, "/status/buildinfo", nil)

@@ -69,6 +69,11 @@ func TestRequests(t *testing.T) {
 		{"verdicts", func(c *client.Client) error { _, err := c.Verdicts(t.Context(), "web"); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups/web/verdicts"}},
 		{"activities of all", func(c *client.Client) error { _, err := c.Activities(t.Context(), "", "", 0); return err }, `[]`, seen{method: "GET", path: "/api/v1/activities"}},
 		{"activities of one", func(c *client.Client) error { _, err := c.Activities(t.Context(), "web", "a1", 5); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups/web/activities?before=a1&limit=5"}},
+		{"orphans", func(c *client.Client) error { _, err := c.Orphans(t.Context()); return err }, `[]`, seen{method: "GET", path: "/api/v1/orphans"}},
+		{"cleanup", func(c *client.Client) error {
+			_, err := c.Cleanup(t.Context(), api.CleanupRequest{IDs: []string{"o1"}, Group: "web", Serving: true})
+			return err
+		}, `[]`, seen{method: "POST", path: "/api/v1/cleanup", body: `{"ids":["o1"],"group":"web","serving":true}`}},
 		{"build", func(c *client.Client) error { _, err := c.BuildInfo(t.Context()); return err }, `{}`, seen{method: "GET", path: "/api/v1/status/buildinfo"}},
 		{"runtime", func(c *client.Client) error { _, err := c.RuntimeInfo(t.Context()); return err }, `{}`, seen{method: "GET", path: "/api/v1/status/runtimeinfo"}},
 		{"scale-out", func(c *client.Client) error { _, err := c.ScaleOut(t.Context(), "web", "k", order); return err }, `{}`, seen{method: "POST", path: "/api/v1/groups/web/scale-out", body: orderBody, key: "k"}},

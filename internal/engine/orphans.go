@@ -316,6 +316,11 @@ func (g *group) cleanable(o scaling.Orphan, gc GroupConfig, serving bool) (vm sc
 	case g.pool.err != nil:
 		return vm, member, refused("the pool cannot be observed: %v", g.pool.err)
 	}
+	// What the state forbids is said before what could be asked for.
+	st := g.state.Clone()
+	if _, err := st.Clean(vm, member, gc.Group, "", g.eng.clock.steady().Add(g.offset), g.eng.opts.IDs); err != nil {
+		return vm, member, err
+	}
 	m, ok := g.pool.status.Member(o.ID)
 	if !ok {
 		return vm, member, nil

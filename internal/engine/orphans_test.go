@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scalehook/scalehook/internal/engine"
+	"github.com/scalehook/scalehook/internal/provider/simulated"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
@@ -332,7 +333,7 @@ func TestCleanupOfWhatAnotherGroupKnows(t *testing.T) {
 	})
 }
 
-// reload puts the group in force as it is now.
+// reload puts the groups in force and waits for their providers to be listed.
 func (r *rig) reload(groups ...scaling.Group) {
 	r.t.Helper()
 	var list []engine.GroupConfig
@@ -342,29 +343,34 @@ func (r *rig) reload(groups ...scaling.Group) {
 	if err := r.eng.Reload(context.Background(), list); err != nil {
 		r.t.Fatal(err)
 	}
+	time.Sleep(2 * time.Second)
 	synctest.Wait()
 }
 
 func TestOrphansOfAGroupAtAnotherProvider(t *testing.T) {
 	scenario(t, "a VM of a group that works at another provider now is released", nil, func(r *rig) {
 		r.awaitServing("web-1")
-		var got []string
-		g := r.group
-		g.Name, g.NamePattern = "api", "api-{n}"
-		moved := r.group
-		moved.Provider = "sim2"
-		r.reload(moved, g)
+		other, err := simulated.NewWorld(simulated.DefaultConfig(), simulated.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		api, moved := r.group, r.group
+		api.Name, api.Min, moved.Provider = "api", 0, "sim2"
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{
+			{Group: moved, Provider: other.Provider("test", nil), Balancer: r.world.Pool("web")},
+			{Group: api, Provider: r.prov, Balancer: r.world.Pool("api")},
+		}); err != nil {
+			t.Fatal(err)
+		}
 		r.stray("web")
 		r.await("it is listed", func() bool { return r.orphans() == "released stray" })
 		list, err := r.eng.Orphans(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range list {
-			got = append(got, o.Note)
-		}
-		if diff := cmp.Diff([]string{"group web works at provider sim2"}, got); diff != "" {
+		if diff := cmp.Diff("group web works at provider sim2", list[0].Note); diff != "" {
 			t.Error(diff)
 		}
+		r.refused(scaling.Cleanup{}, "released")
 	})
 }
