@@ -133,6 +133,8 @@ type run struct {
 	// kill is where the server is killed, such as provider.create.after:1; empty:
 	// nowhere.
 	kill string
+	// again is where the server that follows is killed too, if it gets there.
+	again string
 	// record is the file that gets the points that were passed; empty: none.
 	record string
 	// want is the undisturbed run's result; nil in that run itself.
@@ -143,19 +145,20 @@ type run struct {
 type result struct {
 	pictures []picture       // after each phase
 	times    []time.Duration // that each phase took
-	// killed says that the point was reached, in phase; then took is from the
-	// moment the next server was ready until the phase's picture was there.
-	killed bool
-	phase  string
-	start  time.Duration // from its start to ready
-	took   time.Duration
+	// kills is how often a point was reached, in phase; then took is from the moment
+	// the last server was ready until the phase's picture was there.
+	kills int
+	phase string
+	start time.Duration // from the last server's start to ready
+	took  time.Duration
 }
 
 // patience bounds the wait for a picture, so that one that never comes is told
 // from one that comes late.
 const patience = 30 * time.Second
 
-// play runs a life. A run with a kill ends with the phase in which it happened.
+// play runs a life. A run with a kill ends with the phase in
+// which it happened.
 func (r *run) play(ctx context.Context) (res result, err error) {
 	if err := r.stage.prepare(r); err != nil {
 		return res, fmt.Errorf("prepare: %w", err)
@@ -163,6 +166,7 @@ func (r *run) play(ctx context.Context) (res result, err error) {
 	if err := os.WriteFile(filepath.Join(r.dir, "scalehook.yml"), []byte(r.stage.config(r)), 0o600); err != nil {
 		return res, err
 	}
+	began := time.Now()
 	env := append([]string{"SCALEHOOK_FAULT=" + r.kill, "SCALEHOOK_FAULT_LOG=" + r.record}, r.life.env...)
 	s, err := startServer(ctx, r, env...)
 	if err != nil {
@@ -185,6 +189,7 @@ func (r *run) play(ctx context.Context) (res result, err error) {
 			if err = s.await(ctx, startDeadline, s.ready); err == nil {
 				if ready.IsZero() {
 					ready = time.Now()
+					res.start = ready.Sub(began)
 				}
 				pic, err = r.phase(ctx, s, k)
 			}
@@ -193,25 +198,23 @@ func (r *run) play(ctx context.Context) (res result, err error) {
 				res.times = append(res.times, time.Since(phaseBegan))
 				break
 			}
-			if !errors.Is(err, errEnded) || res.killed {
+			if !errors.Is(err, errEnded) || res.kills > 1 {
 				return res, fmt.Errorf("phase %s: %w", ph.name, err)
 			}
 			if err := s.killed(); err != nil {
 				return res, err
 			}
-			res.killed, ready = true, time.Time{}
-			began := time.Now()
-			if s, err = startServer(ctx, r, r.life.env...); err != nil {
+			env := r.life.env
+			if res.kills == 0 {
+				env = append([]string{"SCALEHOOK_FAULT=" + r.again}, env...)
+			}
+			res.kills++
+			began, ready = time.Now(), time.Time{}
+			if s, err = startServer(ctx, r, env...); err != nil {
 				return res, err
 			}
-			phaseBegan = began
-			if err := s.await(ctx, startDeadline, s.ready); err != nil {
-				return res, fmt.Errorf("start again: %w", err)
-			}
-			ready = time.Now()
-			res.start = ready.Sub(began)
 		}
-		if res.killed {
+		if res.kills > 0 {
 			res.took = time.Since(ready)
 			return res, r.stays(ctx, s, res.pictures[k])
 		}
