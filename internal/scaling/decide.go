@@ -300,10 +300,9 @@ func (d *decision) orderHandover(v Verdict, o Order) (Verdict, bool) {
 	case room:
 		d.creationBudgetGate(&gs, 1)
 	default:
-		serving := d.s.Count(StateInService)
-		gs.add("bounds", successor != nil && serving-1 >= max(d.g.Min, 1),
-			"%d owned of at most %d, so an instance in service has to take over: %d in service, min is %d",
-			d.s.Owned(), d.g.Limit(), serving, d.g.Min)
+		d.restGate(&gs, victim)
+		gs.add("bounds", successor != nil, "%d owned of at most %d, so an instance in service has to take over: there is no healthy one",
+			d.s.Owned(), d.g.Limit())
 	}
 	if _, bad := gs.failed(); bad {
 		return d.refuse(v, ActionHandover, gs)
@@ -427,6 +426,7 @@ func (d *decision) shrink() (Verdict, bool) {
 	d.removalGates(&gs)
 	d.cooldownGate(&gs)
 	victim, why := d.victim("")
+	d.restGate(&gs, victim)
 	gs.add("victim", victim != nil, "%s", why)
 	if !d.note(ActionScaleIn, gs) {
 		return Verdict{}, false

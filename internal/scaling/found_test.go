@@ -1,0 +1,131 @@
+package scaling_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// What the histories found, each as the shortest story that shows it.
+
+// The last one of a group with min 0 drains: the group has no primary any more.
+func TestAPrimaryThatDrainsIsNone(t *testing.T) {
+	w := serving(1).set(func(g *scaling.Group) { g.Min = 0 }).confirmed(scaling.Low, 180)
+	if v := w.act(200, &seqIDs{}); v.Action != scaling.ActionScaleIn || w.st.Primary != "" {
+		t.Errorf("%s, primary %q: %s", v.Action, w.st.Primary, v.Reason)
+	}
+}
+
+// A lowered max takes the newest one away; where the others are unwell and
+// protected that would be the last healthy one.
+func TestALoweredMaxKeepsTheLastHealthyOne(t *testing.T) {
+	w := serving(3).unwell(0, "i1", "i2").set(func(g *scaling.Group) { g.Max = 2 })
+	w.st.Instance("i1").Protected, w.st.Instance("i2").Protected = true, true
+	if v := w.act(200, &seqIDs{}); v.Action != scaling.ActionNone || !hasFailed(v, "scale_in/bounds") {
+		t.Errorf("%s: %s", v.Action, v.Reason)
+	}
+}
+
+// At the limit a handover takes one away; those that are unwell do not count.
+func TestAHandoverAtTheLimitLeavesMinHealthyOnes(t *testing.T) {
+	w := serving(3).unwell(0, "i3").order(scaling.OrderHandover, 0, "").set(func(g *scaling.Group) { g.Min = 2 })
+	if v := w.act(200, &seqIDs{}); v.Action != scaling.ActionNone || v.OrderRefused == "" {
+		t.Errorf("%s: %s", v.Action, v.Reason)
+	}
+	w = serving(3).unwell(0, "i2", "i3").order(scaling.OrderHandover, 0, "").set(func(g *scaling.Group) { g.Min = 0 })
+	if v := w.act(200, &seqIDs{}); v.Action != scaling.ActionNone || v.OrderRefused == "" {
+		t.Errorf("without a successor: %s: %s", v.Action, v.Reason)
+	}
+}
+
+// handing is a handover of i1 to an instance that is launched.
+func handing(t *testing.T, n int) (w *world, next string) {
+	t.Helper()
+	w = serving(n).order(scaling.OrderHandover, 0, "").set(func(g *scaling.Group) { g.Max = 4 })
+	if v := w.act(200, &seqIDs{}); v.Action != scaling.ActionHandover || v.Successor != "" {
+		t.Fatalf("%s: %s", v.Action, v.Reason)
+	}
+	return w, w.st.Instances[n].ID
+}
+
+func (w *world) advance(sec int) bool { return w.st.Advance(w.in.Group, at(sec)) }
+
+// A launched successor is moved by the handover's steps: as long as it is on its
+// way, or its launch is being undone, the handover is not over. Without the
+// activity its removal would never come to an end.
+func TestAHandoverIsNotOverWhileItsSuccessorIsOnItsWay(t *testing.T) {
+	spoilt := map[string]func(w *world){
+		"the old one is gone":         func(w *world) { w.st.Enter("i1", scaling.StateGone, time.Time{}, at(205)) },
+		"the old one is protected":    func(w *world) { w.st.Instance("i1").Protected = true },
+		"the old one could not leave": func(w *world) { w.st.Enter("i1", scaling.StateFailed, time.Time{}, at(205)) },
+	}
+	for name, spoil := range spoilt {
+		t.Run(name, func(t *testing.T) {
+			w, next := handing(t, 2)
+			spoil(w)
+			if w.advance(210); w.st.Open[0].Status.Ended() {
+				t.Fatalf("over: %s", w.st.Open[0].Outcome)
+			}
+			w.st.Enter(next, scaling.StateCreating, time.Time{}, at(211))
+			w.st.FailLaunch(next, "no room", w.in.Group, at(212))
+			if w.advance(213); w.st.Open[0].Status.Ended() {
+				t.Fatalf("over while its launch is undone: %s", w.st.Open[0].Outcome)
+			}
+			w.st.Gone(next, w.in.Group, "removed", at(214))
+			if !w.advance(215) || !w.st.Open[0].Status.Ended() {
+				t.Errorf("not over: %+v", w.st.Open[0])
+			}
+			if w.advance(216) {
+				t.Error("an activity that is over is advanced again")
+			}
+		})
+	}
+}
+
+// A successor that turned unwell does not take over, nor is the old one taken away
+// when others died meanwhile and fewer than min healthy ones would be left.
+func TestAHandoverWaitsForAHealthySuccessor(t *testing.T) {
+	tests := map[string]struct {
+		min    int
+		unwell func(w *world, next string)
+		drains bool
+	}{
+		"all are well":                       {1, func(*world, string) {}, true},
+		"the successor is unwell":            {1, func(w *world, next string) { w.st.Suspect(next, "its checks fail", at(211)) }, false},
+		"another one died, and min is left":  {1, func(w *world, _ string) { w.st.Suspect("i2", "its VM is not found", at(211)) }, true},
+		"another one died, and min is not":   {2, func(w *world, _ string) { w.st.Suspect("i2", "its VM is not found", at(211)) }, false},
+		"the old one is unwell itself":       {2, func(w *world, _ string) { w.st.Suspect("i1", "its checks fail", at(211)) }, true},
+		"the old one is protected meanwhile": {1, func(w *world, _ string) { w.st.Instance("i1").Protected = true }, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w, next := handing(t, 2)
+			w.in.Group.Min = tt.min
+			w.launched(210)
+			tt.unwell(w, next)
+			w.advance(212)
+			if got := w.st.Instance("i1").State == scaling.StateDraining; got != tt.drains {
+				t.Errorf("drains %t, want %t", got, tt.drains)
+			}
+			if want := map[bool]string{true: next, false: "i1"}[tt.drains]; w.st.Primary != want {
+				t.Errorf("primary %s, want %s", w.st.Primary, want)
+			}
+		})
+	}
+}
+
+// A successor that serves no more, before it took over, ends the handover.
+func TestAHandoverWithoutItsSuccessorIsOver(t *testing.T) {
+	for _, st := range []scaling.InstanceState{scaling.StateDraining, scaling.StateGone} {
+		w, next := handing(t, 2)
+		w.launched(210)
+		w.st.Enter(next, st, time.Time{}, at(211))
+		if !w.advance(212) || w.st.Open[0].Status != scaling.ActivityUndone || w.st.Open[0].Outcome != "no successor: it serves no more" {
+			t.Errorf("%s: %+v", st, w.st.Open[0])
+		}
+		if w.st.Instance("i1").State != scaling.StateInService || !w.st.LastActionEnd.Equal(at(212)) {
+			t.Errorf("%s: i1 is %s, the last action ended at %s", st, w.st.Instance("i1").State, w.st.LastActionEnd)
+		}
+	}
+}

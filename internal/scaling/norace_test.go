@@ -1,0 +1,5 @@
+//go:build !race
+
+package scaling_test
+
+const raceDetector = false
