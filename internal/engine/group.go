@@ -15,8 +15,13 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// keptVerdicts is how many different verdicts are kept per group.
-const keptVerdicts = 64
+// keptVerdicts is how many different verdicts are kept per group: the newest with
+// all its gates, explained ones before it with those that failed, and the rest with
+// their reason alone. With thousands of groups the gates are what takes room.
+const (
+	keptVerdicts = 64
+	explained    = 16
+)
 
 // group is the running side of one scaling group.
 type group struct {
@@ -350,7 +355,10 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 			changed = s.Readdress(id, to) || changed
 		}
 	}
-	changed = s.Advance(gc, now) || changed
+	// A handover that a start finds takes nothing away before everything was read.
+	if k := t.in.Known; k.Listing && k.Pool && k.Signals {
+		changed = s.Advance(gc, now) || changed
+	}
 	in := t.in
 	in.State = s
 	v = scaling.Decide(in)
@@ -569,10 +577,26 @@ func (g *group) keep(v scaling.Verdict) {
 	if v.Action != scaling.ActionNone || v.OrderRefused != "" {
 		g.log.Info("verdict", "action", string(v.Action), "would", v.Would, "reason", v.Reason)
 	}
+	if n := len(g.verdicts); n > 0 {
+		g.verdicts[n-1].Gates = failedGates(g.verdicts[n-1].Gates)
+		if n > explained {
+			g.verdicts[n-1-explained].Gates = nil
+		}
+	}
 	g.verdicts = append(g.verdicts, v)
 	if n := len(g.verdicts); n > keptVerdicts {
 		g.verdicts = append(g.verdicts[:0:0], g.verdicts[n-keptVerdicts:]...)
 	}
+}
+
+func failedGates(all []scaling.Gate) []scaling.Gate {
+	var out []scaling.Gate
+	for _, g := range all {
+		if !g.Passed {
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 // startWorkers makes sure that every instance on its way in or out has a worker.
