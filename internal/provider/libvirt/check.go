@@ -94,7 +94,12 @@ func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template, im
 	}
 	if _, err := poolFolder(ctx, s, t.Pool); err != nil {
 		errs = append(errs, err)
+	} else if err := p.checkRoom(ctx, s, "check", t); err != nil && scaling.ClassOf(err) == scaling.Quota {
+		warn("a launch would be refused now: %v", err)
+	} else if err != nil {
+		errs = append(errs, err)
 	}
+	p.endPromise("check")
 	image, err := p.checkImage(ctx, s, t)
 	if err != nil {
 		errs = append(errs, err)

@@ -31,6 +31,10 @@ func TestALaunchThatThePoolHasNoRoomForIsRefusedAndLeavesNothing(t *testing.T) {
 	if diff := cmp.Diff([]string{"base.qcow2"}, volumeNames(t, conn)); diff != "" {
 		t.Error(diff)
 	}
+	warnings, err := p.Check(ctx)
+	if err != nil || !strings.Contains(strings.Join(warnings, "\n"), `group "web": a launch would be refused now: pool "images" has `) {
+		t.Errorf("warnings %q, %v", warnings, err)
+	}
 	if others := p.promise(idB, 1); others != 0 {
 		t.Errorf("%d bytes are still promised", others)
 	}
