@@ -118,6 +118,7 @@ type Viewer interface {
 	Group(ctx context.Context, name string) (GroupView, error)
 	// Activities returns the newest first; see Store.Activities.
 	Activities(ctx context.Context, group, before string, limit int) ([]Activity, error)
-	// Verdicts returns the group's kept verdicts, newest first (ErrUnknownGroup).
+	// Verdicts returns the group's kept verdicts, newest first (ErrUnknownGroup). The
+	// newest has all gates, some before it those that failed, older ones none.
 	Verdicts(ctx context.Context, group string) ([]Verdict, error)
 }
