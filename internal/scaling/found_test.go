@@ -129,3 +129,15 @@ func TestAHandoverWithoutItsSuccessorIsOver(t *testing.T) {
 		}
 	}
 }
+
+// A handover under way will remove too: what is replaced meanwhile leaves room in
+// the budget for it.
+func TestAReplacementLeavesTheBudgetOfAHandover(t *testing.T) {
+	for budget, want := range map[int]scaling.Action{1: scaling.ActionNone, 2: scaling.ActionReplace} {
+		w, _ := handing(t, 2)
+		w.unwell(100, "i2").in.Group.RemovalsPerHour = budget
+		if v := w.act(201, &seqIDs{n: 100}); v.Action != want {
+			t.Errorf("budget %d: %s: %s", budget, v.Action, v.Reason)
+		}
+	}
+}

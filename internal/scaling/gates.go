@@ -145,8 +145,15 @@ func (d *decision) creationBudgetGate(gs *gates, n int) {
 	budgetGate(gs, "creations", d.s.Creations, d.g.CreationsPerHour, n, d.now)
 }
 
+// removalBudgetGate keeps room for the handovers under way, which will remove too.
 func (d *decision) removalBudgetGate(gs *gates) {
-	budgetGate(gs, "removals", d.s.Removals, d.g.RemovalsPerHour, 1, d.now)
+	n := 1
+	for _, a := range d.s.Open {
+		if i := d.s.Instance(a.Remove); a.Kind == ActivityHandover && !a.Status.Ended() && i != nil && i.State == StateInService {
+			n++
+		}
+	}
+	budgetGate(gs, "removals", d.s.Removals, d.g.RemovalsPerHour, n, d.now)
 }
 
 func budgetGate(gs *gates, what string, done []time.Time, per, n int, now time.Time) {
