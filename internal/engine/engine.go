@@ -94,6 +94,7 @@ type Engine struct {
 	groups    map[string]*group
 	providers map[string]*inventory
 	run       context.Context // nil until Run
+	ends      ends
 	wg        sync.WaitGroup
 }
 
@@ -175,8 +176,9 @@ func (e *Engine) startInventory(ctx context.Context, inv *inventory) {
 func (e *Engine) startGroup(ctx context.Context, g *group) {
 	ctx, cancel := context.WithCancel(ctx)
 	g.cancel = cancel
-	e.start(ctx, g.loop)
-	e.start(ctx, g.poolLoop)
+	over := e.ends.begin(g, 2)
+	e.start(ctx, func(ctx context.Context) { defer over(); g.loop(ctx) })
+	e.start(ctx, func(ctx context.Context) { defer over(); g.poolLoop(ctx) })
 }
 
 // SetSources replaces the meter and the confirmers; see Options. Until the new
@@ -185,8 +187,11 @@ func (e *Engine) SetSources(m scaling.Meter, cs []scaling.Confirmer) { e.lookups
 
 // Reload replaces the groups. Groups that stay keep what they are doing
 // and decide by the new values; new ones begin; those that are gone are released:
-// their loops stop, their VMs and members stay as they are.
+// their loops stop, their VMs and members stay as they are. A group that was
+// released a moment ago and is back begins once the calls for it have ended; where
+// that takes too long Reload fails and has changed nothing.
 func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
+	e.awaitReleased(ctx, groups)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var added []*group
@@ -195,6 +200,9 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 		keep[gc.Group.Name] = true
 		if e.groups[gc.Group.Name] != nil {
 			continue
+		}
+		if e.ends.releasing(gc.Group.Name) != nil {
+			return fmt.Errorf("group %q was released and a call for it is still under way: reload again once it has ended (it has a deadline); nothing was changed", gc.Group.Name)
 		}
 		g, err := newGroup(ctx, e, gc)
 		if err != nil {
@@ -224,6 +232,7 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 		if g.cancel != nil {
 			g.cancel()
 		}
+		e.ends.release(g)
 		delete(e.groups, name)
 		e.log.Info("group released: it is no longer configured; its VMs and members stay", "group", name)
 	}
