@@ -5,6 +5,7 @@ package faults_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -52,6 +53,11 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs: %w: %s", err, out)
+	}
+	// Most of a test is waiting, so that more of them run than there are CPUs.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		return 1, err
 	}
 	return m.Run(), nil
 }
