@@ -184,7 +184,7 @@ func TestADatabaseWithoutItsLogOrOlderThanItsMarkStartsPaused(t *testing.T) {
 		why    string
 	}{
 		{"as it was left by the kill", func(string) {}, store.OriginKept, ""},
-		{"after somebody looked with the shell, which folds the log in", look(t), store.OriginKept, ""},
+		{"after somebody looked with the shell, which folds the log in", looked(t), store.OriginKept, ""},
 		{"without its mark", remove(".mark"), store.OriginKept, ""},
 		{"with a mark that was half written", func(path string) { cut(t, path+".mark", 40) }, store.OriginKept, ""},
 		{"without the database", remove("", "-wal"), store.OriginLost, "is gone"},
@@ -266,8 +266,8 @@ func TestADatabaseWithoutItsLogOrOlderThanItsMarkStartsPaused(t *testing.T) {
 	})
 }
 
-// look opens the database of a killed process as a person would.
-func look(t *testing.T) func(string) {
+// looked opens the database of a killed process as a person would.
+func looked(t *testing.T) func(string) {
 	return func(path string) {
 		shell := shell(t, path)
 		var n int
@@ -332,6 +332,27 @@ func TestAGarbledDatabaseIsRefusedAndLeftAsItIs(t *testing.T) {
 	}
 	if refused < 30 {
 		t.Errorf("%d of 40 damaged files were refused", refused)
+	}
+}
+
+func TestARefusedDatabaseKeepsItsLogToo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	killed(t, path, 20)
+	open(t, path).Close() // now not all of it is in the log
+	killed(t, path, 30)
+	content, err := os.ReadFile(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	garbage := strings.Repeat("garbage!", 4096)
+	if err := os.WriteFile(path, []byte(garbage), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, openErr := store.Open(t.Context(), path, store.Options{})
+	after, err := os.ReadFile(path)
+	log, logErr := os.ReadFile(path + "-wal")
+	if openErr == nil || err != nil || logErr != nil || string(after) != garbage || string(log) != string(content) {
+		t.Errorf("Open() = %v; %d and %d bytes are left of %d and %d (%v, %v)", openErr, len(after), len(log), len(garbage), len(content), err, logErr)
 	}
 }
 

@@ -22,8 +22,7 @@ type Restored struct {
 
 // Restore puts a copy of the file from into the place of the store at path, which
 // no process may have open (ErrInUse). What was there is kept beside it under the
-// name path.before-restore-TIME, with its write-ahead log if it could not be
-// folded in. The file from is only read: a backup, a copy that a migration made,
+// name path.before-restore-TIME, with its write-ahead log if it has one. The file from is only read: a backup, a copy that a migration made,
 // or a database that was moved away. The next Open says OriginRestored.
 //
 // The database is exchanged by one rename: an interrupted Restore leaves the old
@@ -65,7 +64,7 @@ func restore(ctx context.Context, path, from string, now time.Time) (r Restored,
 			err = errors.Join(err, removeErr)
 		}
 	}()
-	if r.Before, err = setAside(ctx, path, now); err != nil {
+	if r.Before, err = setAside(path, now); err != nil {
 		return r, fmt.Errorf("keep the database that is there: %w", err)
 	}
 	if err := os.Rename(partial, path); err != nil {
@@ -140,33 +139,21 @@ func ownAs(file, like string) error {
 }
 
 // setAside gives the database that is there a second name and takes its log away,
-// which must not be applied to the one that comes.
-func setAside(ctx context.Context, path string, now time.Time) (before string, err error) {
+// which must not be applied to the one that comes. The log is not folded in: of a
+// damaged database both are kept as they are. A process that ends in here leaves a
+// database that is behind its mark.
+func setAside(path string, now time.Time) (before string, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	// A damaged one cannot fold its log in; then both are kept as they are.
-	foldErr := fold(ctx, path)
 	before = path + ".before-restore-" + now.UTC().Format("20060102T150405.000Z")
-	for _, suffix := range []string{"-wal", "-shm"} {
-		if err := os.Rename(path+suffix, before+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", errors.Join(err, foldErr)
-		}
-	}
 	if err := os.Link(path, before); err != nil {
 		return "", err
 	}
-	return before, syncFolder(filepath.Dir(path))
-}
-
-// fold moves what is in the write-ahead log into the database.
-func fold(ctx context.Context, path string) (err error) {
-	db, err := connect(path, "rw", "immediate", busyTimeout)
-	if err != nil {
-		return err
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Rename(path+suffix, before+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	db.SetMaxOpenConns(1)
-	_, err = db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-	return err
+	return before, syncFolder(filepath.Dir(path))
 }

@@ -200,15 +200,12 @@ func connect(path, mode, begin string, busy time.Duration) (*sql.DB, error) {
 
 // prepare checks the file, migrates it and takes the epoch.
 func (s *Store) prepare(ctx context.Context, list []migration) error {
-	version, err := identify(ctx, s.writer, len(list))
+	version, err := look(ctx, s.path, len(list), s.opts.busy)
 	if err != nil {
 		return err
 	}
 	if version == 0 {
 		s.origin = OriginNew
-	}
-	if err := check(ctx, s.writer, "quick_check"); err != nil {
-		return err
 	}
 	var journal string
 	if err := s.writer.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&journal); err != nil {
@@ -224,6 +221,21 @@ func (s *Store) prepare(ctx context.Context, list []migration) error {
 		return err
 	}
 	return s.takeEpoch(ctx)
+}
+
+// look identifies and checks the file through a connection that cannot write: one
+// that could would, on its end, move the log into a file that is refused.
+func look(ctx context.Context, path string, newest int, busy time.Duration) (version int, err error) {
+	db, err := connect(path, "ro", "deferred", busy)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	db.SetMaxOpenConns(1)
+	if version, err = identify(ctx, db, newest); err != nil {
+		return 0, err
+	}
+	return version, check(ctx, db, "quick_check")
 }
 
 // start gives the writer its connection and reads all states, so that a row which

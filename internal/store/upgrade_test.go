@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -100,7 +101,7 @@ func oldCopy(t *testing.T, path string, version int) {
 	}
 	defer db.Close()
 	for query, want := range map[string]string{
-		"PRAGMA user_version":                            fmt.Sprint(version),
+		"PRAGMA user_version":                            strconv.Itoa(version),
 		"PRAGMA integrity_check":                         "ok",
 		"SELECT count(*) FROM activities":                "12",
 		"SELECT state FROM instances WHERE name='web-3'": "creating",
