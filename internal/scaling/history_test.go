@@ -15,8 +15,8 @@ import (
 )
 
 // checksHere is how many histories each shard lives through where nobody says
-// otherwise (-rapid.checks or RAPID_CHECKS): some 10 s of both cores.
-const checksHere = 5000
+// otherwise (-rapid.checks or RAPID_CHECKS): with the two properties below, some 20 s of two cores.
+const checksHere = 2500
 
 func TestMain(m *testing.M) {
 	flag.Parse()

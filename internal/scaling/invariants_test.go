@@ -78,6 +78,9 @@ func (h *history) removal(v scaling.Verdict, bad map[string]string, manual bool)
 	if v.Action == scaling.ActionReplace {
 		h.replacement(v, bad)
 	}
+	if v.Cause.Kind == scaling.CauseBounds && h.now.Before(h.st.CooldownUntil) {
+		h.fail("cooldown", "%s in the cooldown", v.Action)
+	}
 }
 
 // replacement: only what was unwell for the grace time, never when too many are.

@@ -238,6 +238,23 @@ func (h *history) load(w *word) {
 		h.look.Asked[src] = h.now
 		h.evidence(src, sig, scaling.EvidenceFiring, h.now.Add(-time.Second))
 	}
+	if w.n(5) == 0 && len(h.g.Confirm) > 0 {
+		e := &h.look.Evidence[w.n(len(h.look.Evidence))]
+		switch w.n(6) { // one of them says something else
+		case 0:
+			e.State = scaling.EvidenceAbsent
+		case 1:
+			e.State = scaling.EvidenceUnreachable
+		case 2:
+			e.State = scaling.EvidenceSuppressed
+		case 3:
+			e.At = h.now.Add(time.Hour)
+		case 4:
+			e.At = h.now.Add(-5 * time.Minute)
+		case 5:
+			h.evidence(e.Source, other, scaling.EvidenceFiring, h.now)
+		}
+	}
 	h.known.Signals = true
 	util := 0.9
 	if sig == scaling.Low {
@@ -562,9 +579,17 @@ func (h *history) pause(w *word) {
 }
 
 func (h *history) protect(w *word) {
-	if n := len(h.st.Instances); n > 0 {
-		h.st.Instances[w.n(n)].Protected = w.n(2) == 0
+	n := len(h.st.Instances)
+	if n == 0 {
+		return
 	}
+	i := &h.st.Instances[w.n(n)]
+	for _, a := range h.st.Open {
+		if old := h.st.Instance(a.Remove); a.Kind == scaling.ActivityHandover && old != nil {
+			i = old
+		}
+	}
+	i.Protected = w.n(2) == 0
 }
 
 func (h *history) putStandby(w *word) {
