@@ -323,8 +323,8 @@ func TestAsRootSaysWhetherItCan(t *testing.T) {
 		uid, sudo string
 		code      int
 	}{
-		"root":                                    {"0", "", 0},
-		"a user without sudo":                     {"1000", "", 1},
+		"somebody who is root":                    {"0", "", 0},
+		"a user without any sudo":                 {"1000", "", 1},
 		"a user with sudo that asks for nothing":  {"1000", "exit 0", 0},
 		"a user with sudo, nobody to type for it": {"1000", "exit 1", 1},
 	} {
