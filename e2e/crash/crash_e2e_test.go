@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -52,6 +53,15 @@ func TestAKillAtAnyPointIsFinishedOrUndone(t *testing.T) {
 	}
 	checkCoverage(t, passed)
 	killAll(t, tries, 8)
+}
+
+// TestFaultPoints runs the tests of the fault points themselves, which exist only
+// in a binary like that.
+func TestFaultPoints(t *testing.T) {
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", "libvirt_dlopen,faultpoints",
+		"github.com/scalehook/scalehook/internal/fault").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // record plays a life undisturbed and returns what it led to and how often it
@@ -188,9 +198,12 @@ func (tr *try) allowance(phase string) time.Duration {
 	return 0
 }
 
-// address is a loopback address of a worker's own, so that no two servers take
-// each other's port.
-func address(worker int) string { return fmt.Sprintf("127.77.0.%d:10070", worker+1) }
+// address is a loopback address of this program's and a worker's own, so that no
+// two servers take each other's port.
+func address(worker int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:10070", 100+pid/250%100, pid%250, worker+1)
+}
 
 // readPoints returns how often each point was passed.
 func readPoints(t *testing.T, file string) map[string]int {

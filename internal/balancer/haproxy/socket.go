@@ -52,7 +52,9 @@ func (s socket) query(ctx context.Context, words ...string) (string, error) {
 // answer, which is empty or a known sentence when it worked. Whether it worked is
 // only known by reading the state afterwards.
 func (s socket) change(ctx context.Context, words ...string) (string, error) {
+	passPoint(words, "before")
 	answer, err := s.send(ctx, words)
+	passPoint(words, "after")
 	if err != nil {
 		return "", err
 	}
