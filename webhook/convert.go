@@ -25,6 +25,7 @@ func groupOf(v scaling.GroupView) api.Group {
 		Owned:            v.State.Owned(),
 		InService:        v.State.Count(scaling.StateInService),
 		Primary:          v.State.Primary,
+		Adopted:          v.State.AdoptedNames,
 		Statuses:         convert(v.Statuses, text),
 		Problems:         append([]string{}, v.Problems...),
 		HoldUntil:        v.State.HoldUntil,
@@ -58,6 +59,11 @@ func settingsOf(g scaling.Group) api.Settings {
 		CreationsPerHour: g.CreationsPerHour, RemovalsPerHour: g.RemovalsPerHour,
 		Victim: string(g.Victim), OnRemove: string(g.OnRemove),
 		Provider: g.Provider, Balancer: g.Balancer, Port: g.Port, Confirm: g.Confirm,
+		ScrapeInterval: api.Duration(g.Windows.Scrape), EvaluationInterval: api.Duration(g.Windows.Evaluation),
+		RateWindow: api.Duration(g.Windows.Rate), CallDeadline: api.Duration(g.CallDeadline),
+		BackoffMin: api.Duration(g.BackoffMin), BackoffMax: api.Duration(g.BackoffMax), Grace: api.Duration(g.Grace),
+		MaxUnhealthy: g.MaxUnhealthy, Snapshot: g.Snapshot, Name: g.NamePattern, Adopt: g.Adopt,
+		Template: g.Template, Pool: g.Pool, Place: g.Place,
 	}
 }
 
@@ -99,6 +105,10 @@ func instanceOf(v scaling.InstanceView) api.Instance {
 	}
 	i.Member = memberOf(v.Member)
 	return i
+}
+
+func effectOf(e scaling.Effect) api.Effect {
+	return api.Effect{Group: e.Group, Kind: string(e.Kind), Text: e.Text}
 }
 
 func memberOf(m *scaling.MemberStatus) *api.Member {

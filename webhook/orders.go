@@ -224,11 +224,12 @@ func (s *Server) reload(c echo.Context) error {
 	ctx, cancel := context.WithTimeoutCause(c.Request().Context(), 4*callTimeout,
 		fmt.Errorf("no answer within %s", 4*callTimeout))
 	defer cancel()
-	if err := s.opts.Reload(ctx); err != nil {
+	effects, err := s.opts.Reload(ctx)
+	if err != nil {
 		s.log.Error("the configuration was not reloaded; the old one stays", "err", err)
 		return &apiError{http.StatusInternalServerError, api.ErrorBadData, fmt.Sprintf("not reloaded, the old configuration stays: %v", err)}
 	}
-	return ok(c, http.StatusOK, api.Done{Message: "the configuration was reloaded"})
+	return ok(c, http.StatusOK, api.Reloaded{Message: "the configuration was reloaded", Effects: convert(effects, effectOf)})
 }
 
 // backup sends a consistent copy of the store.

@@ -56,9 +56,9 @@ type Options struct {
 	// /metrics. Required.
 	Registry *prometheus.Registry
 
-	// Reload reads the configuration again; it must leave the old one in force if
-	// it returns an error. Nil answers POST /-/reload with 403.
-	Reload func(ctx context.Context) error
+	// Reload reads the configuration again and says what that changed; it must leave
+	// the old one in force if it returns an error. Nil answers POST /-/reload with 403.
+	Reload func(ctx context.Context) ([]scaling.Effect, error)
 	// Ready returns why the server is not ready, or nil. Nil is always ready.
 	Ready func() error
 	// Backup writes a consistent copy of the store to a new file. Nil answers

@@ -511,11 +511,18 @@ func TestReload(t *testing.T) {
 	opts := options(t, newEngine())
 	var fails error
 	calls := 0
-	opts.Reload = func(context.Context) error { calls++; return fails }
+	opts.Reload = func(context.Context) ([]scaling.Effect, error) {
+		calls++
+		return []scaling.Effect{{Group: "web", Kind: scaling.EffectLaunch, Text: "launches 2"}}, fails
+	}
 	s := newServer(t, opts)
 	req := request{method: "POST", path: "/-/reload", token: operatorToken, header: map[string]string{"Content-Type": ""}}
-	if w := send(t, s, req); w.Code != 200 || calls != 1 {
+	w := send(t, s, req)
+	if w.Code != 200 || calls != 1 {
 		t.Errorf("answered %d after %d calls: %s", w.Code, calls, w.Body)
+	}
+	if diff := cmp.Diff([]api.Effect{{Group: "web", Kind: "launch", Text: "launches 2"}}, dataOf[api.Reloaded](t, w).Effects); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
 	}
 	fails = errors.New("scalehook.yml:3: min 3 is more than max 2")
 	if w := send(t, s, req); w.Code != 500 || !strings.Contains(w.Body.String(), "scalehook.yml:3") {

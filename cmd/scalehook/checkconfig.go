@@ -10,15 +10,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scalehook/scalehook/internal/config"
+	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/webhook"
 )
 
 // errReported ends a command that has said already what is wrong.
 var errReported = errors.New("see above")
 
-func newCheckConfigCommand() *cobra.Command {
+func newCheckConfigCommand(r *remote) *cobra.Command {
 	var file, webConfig string
-	var offline bool
+	var offline, diff bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "check-config [FILE]",
@@ -26,7 +27,11 @@ func newCheckConfigCommand() *cobra.Command {
 		Long: `Check a configuration: its keys and values, the files it names and, unless
 --offline, that the providers have what the groups need, the pools can be seen and
 the sources answer. Nothing is changed. Every
-problem is a line "file:line: what is wrong and what would be right".`,
+problem is a line "file:line: what is wrong and what would be right".
+
+With --diff the running server is asked what it has in force, and every effect of
+putting this configuration in its place is printed: what would be launched, removed,
+adopted or released. Differences are no failure.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -34,7 +39,8 @@ problem is a line "file:line: what is wrong and what would be right".`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			warnings, err := checkConfig(ctx, file, webConfig, offline)
+			var groups []scaling.Group
+			warnings, err := checkConfig(ctx, file, webConfig, offline, &groups)
 			for _, w := range warnings {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
 			}
@@ -43,19 +49,24 @@ problem is a line "file:line: what is wrong and what would be right".`,
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 				return errReported
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", file)
-			return err
+			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", file); err != nil || !diff {
+				return err
+			}
+			return printDiff(ctx, r, groups, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&file, "config.file", defaultConfigFile, "configuration file, if it is no argument")
 	f.StringVar(&webConfig, "web.config.file", "", "exporter-toolkit's file to check too")
 	f.BoolVar(&offline, "offline", false, "ask no provider, balancer or source")
+	f.BoolVar(&diff, "diff", false, "print what this configuration would change at the running server")
 	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for all of them")
+	r.connection(cmd)
 	return cmd
 }
 
-func checkConfig(ctx context.Context, file, webConfig string, offline bool) (warnings []string, err error) {
+// checkConfig also fills in the groups that the file configures.
+func checkConfig(ctx context.Context, file, webConfig string, offline bool, groups *[]scaling.Group) (warnings []string, err error) {
 	c, err := config.Load(file)
 	if err != nil {
 		return nil, err
@@ -65,6 +76,7 @@ func checkConfig(ctx context.Context, file, webConfig string, offline bool) (war
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, runtime.Close()) }()
+	*groups = runtime.Groups
 	list := tokens(runtime.Tokens)
 	err = errors.Join(checkTokens(c, list), webhook.CheckWebConfig(webConfig, len(list) > 0))
 	if !offline {

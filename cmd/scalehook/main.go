@@ -92,7 +92,8 @@ drains and removes them again.
 
 "scalehook serve" is the server. The other commands ask a running server
 (groups, instances, activities, explain), give it orders (scale-out, scale-in,
-set-desired, handover, pause, resume, protect, standby, cleanup, backup), or print what a set-up
+set-desired, handover, pause, resume, protect, standby, cleanup, reload,
+backup), or print what a set-up
 needs (check-config, rules, example, template).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the server, 4 the server
@@ -119,10 +120,10 @@ cannot be reached or asks to try again.`,
 		}
 	}
 	remote := newRemote(getenv)
-	add("server", newServeCommand(), newCheckConfigCommand(), newRestoreCommand(), newVersionCommand())
+	add("server", newServeCommand(), newCheckConfigCommand(remote), newRestoreCommand(), newVersionCommand())
 	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
-		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newBackupCommand(remote))
+		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newExampleCommand(), newTemplateCommand())
 	return root
 }

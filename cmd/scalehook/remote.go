@@ -35,15 +35,21 @@ func newRemote(getenv func(string) string) *remote {
 
 // flags adds the common flags to a command and returns it.
 func (r *remote) flags(cmd *cobra.Command) *cobra.Command {
+	r.connection(cmd)
+	f := cmd.Flags()
+	f.DurationVar(&r.timeout, "timeout", 30*time.Second, "how long to wait for the server")
+	f.StringVarP(&r.output, "output", "o", formatTable, "how to print: table or json")
+	return cmd
+}
+
+// connection adds the flags that say how the server is reached.
+func (r *remote) connection(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.url, "url", r.url, "where the server is reached (environment: "+envURL+")")
 	f.StringVar(&r.tokenFile, "token-file", r.tokenFile, "file with the bearer token (environment: "+envTokenFile+")")
 	f.StringVar(&r.caFile, "tls.ca-file", "", "authority that signed the server's certificate (default: the system's)")
 	f.StringVar(&r.certFile, "tls.cert-file", "", "client certificate to show to the server")
 	f.StringVar(&r.keyFile, "tls.key-file", "", "key of the client certificate")
-	f.DurationVar(&r.timeout, "timeout", 30*time.Second, "how long to wait for the server")
-	f.StringVarP(&r.output, "output", "o", formatTable, "how to print: table or json")
-	return cmd
 }
 
 // ask calls f with a client and a deadline and prints what it returns.

@@ -24,6 +24,7 @@ import (
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/config"
 	"github.com/scalehook/scalehook/internal/engine"
+	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/internal/store"
 	"github.com/scalehook/scalehook/webhook"
 )
@@ -204,8 +205,12 @@ func (a *app) close() error {
 
 // reload reads the configuration again. Everything that can fail is done before
 // anything that is in force is replaced.
-func (a *app) reload(ctx context.Context) error {
-	return a.reloader.reload(ctx, func(next *config.Runtime) error {
+func (a *app) reload(ctx context.Context) (effects []scaling.Effect, err error) {
+	err = a.reloader.reload(ctx, func(next *config.Runtime) error {
+		var err error
+		if effects, err = a.engine.Effects(ctx, next.Groups); err != nil {
+			return err
+		}
 		list := tokens(next.Tokens)
 		if err := webhook.CheckTokens(list); err != nil {
 			return err
@@ -216,12 +221,16 @@ func (a *app) reload(ctx context.Context) error {
 		if err := a.web.SetTokens(list); err != nil {
 			return err
 		}
+		for _, e := range effects {
+			a.log.Info("the new configuration has an effect", "group", e.Group, "kind", string(e.Kind), "effect", e.Text)
+		}
 		if err := a.engine.Reload(ctx, groupConfigs(next)); err != nil {
 			return errors.Join(err, a.web.SetTokens(tokens(a.reloader.current.Tokens)))
 		}
 		a.engine.SetSources(next.Meter, next.Confirmers)
 		return nil
 	})
+	return effects, err
 }
 
 // awaitHangup reloads at every SIGHUP.
@@ -234,7 +243,7 @@ func (a *app) awaitHangup(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			if err := a.reload(ctx); err != nil {
+			if _, err := a.reload(ctx); err != nil {
 				a.log.Error("the configuration was not reloaded; the old one stays", "err", err)
 			}
 		}

@@ -17,7 +17,9 @@ type Group struct {
 	InService int `json:"in_service"`
 
 	// Primary is the id of the primary instance; empty while there is none.
-	Primary  string   `json:"primary,omitempty"`
+	Primary string `json:"primary,omitempty"`
+	// Adopted names the VMs that were ever adopted, also those that were let go.
+	Adopted  []string `json:"adopted,omitempty"`
 	Statuses []string `json:"statuses"`
 	// Problems stand in the way at present, in words.
 	Problems []string `json:"problems"`
@@ -73,6 +75,23 @@ type Settings struct {
 	Port             uint16   `json:"port,omitempty"`
 	// Confirm names the sources that must confirm a condition before a step.
 	Confirm []string `json:"confirm,omitempty"`
+
+	ScrapeInterval     Duration `json:"scrape_interval,omitempty"`
+	EvaluationInterval Duration `json:"evaluation_interval,omitempty"`
+	RateWindow         Duration `json:"rate_window,omitempty"`
+	CallDeadline       Duration `json:"call_deadline,omitempty"`
+	BackoffMin         Duration `json:"backoff_min,omitempty"`
+	BackoffMax         Duration `json:"backoff_max,omitempty"`
+	Grace              Duration `json:"grace,omitempty"`
+	MaxUnhealthy       float64  `json:"max_unhealthy,omitempty"` // 0..1
+	Snapshot           bool     `json:"snapshot,omitempty"`
+	Name               string   `json:"name,omitempty"` // the pattern of new VMs' names
+	Adopt              []string `json:"adopt,omitempty"`
+	// Template, Pool and Place stand for the settings of new VMs, of the pool and for
+	// where the provider leads: two that differ were configured differently.
+	Template string `json:"template,omitempty"`
+	Pool     string `json:"pool,omitempty"`
+	Place    string `json:"place,omitempty"`
 }
 
 // Pause says which automatic steps do not begin, and why.

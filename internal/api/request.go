@@ -49,7 +49,21 @@ type StandbyRequest struct {
 	Standby *bool `json:"standby"`
 }
 
-// Done answers pause, resume, protection, standby and reload.
+// Effect is one thing that another configuration changes for a group.
+type Effect struct {
+	Group string `json:"group"`
+	Kind  string `json:"kind"` // added, released, renamed, placement, mode, launch, remove, adopt, bounds, template or settings
+	Text  string `json:"text"`
+}
+
+// Reloaded answers reload.
+type Reloaded struct {
+	Message string `json:"message"`
+	// Effects are what the new configuration changed.
+	Effects []Effect `json:"effects"`
+}
+
+// Done answers pause, resume, protection and standby.
 type Done struct {
 	Message string `json:"message"`
 }

@@ -168,6 +168,15 @@ func (c *Client) Cleanup(ctx context.Context, req api.CleanupRequest) ([]api.Cle
 	return send[[]api.CleanupResult](ctx, c, http.MethodPost, "/cleanup", "", req)
 }
 
+// Reload orders the configuration to be read again.
+func (c *Client) Reload(ctx context.Context) (api.Reloaded, error) {
+	req, err := c.requestAt(ctx, http.MethodPost, "/-/reload", nil, struct{}{})
+	if err != nil {
+		return api.Reloaded{}, err
+	}
+	return do[api.Reloaded](c, req)
+}
+
 // BuildInfo says which scalehook answers.
 func (c *Client) BuildInfo(ctx context.Context) (api.BuildInfo, error) {
 	return get[api.BuildInfo](ctx, c, "/status/buildinfo", nil)
@@ -274,7 +283,12 @@ func send[T any](ctx context.Context, c *Client, method, path, key string, body 
 }
 
 func (c *Client) request(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
-	target := strings.TrimSuffix(c.base.String(), "/") + api.Prefix + path
+	return c.requestAt(ctx, method, api.Prefix+path, query, body)
+}
+
+// requestAt makes a request to a path that need not be of the API.
+func (c *Client) requestAt(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
+	target := strings.TrimSuffix(c.base.String(), "/") + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}

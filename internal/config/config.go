@@ -184,5 +184,6 @@ func (c *Config) scalingGroup(name string) scaling.Group {
 		Grace: g.Grace, MaxUnhealthy: g.MaxUnhealthy.Value,
 		Victim: g.Victim, OnRemove: g.OnRemove, Snapshot: g.Snapshot, NamePattern: g.Name, Adopt: g.Adopt,
 		Provider: g.Provider, Balancer: g.Balancer, Port: g.Port, Confirm: g.Confirm,
+		Template: digest(g.template), Pool: digest(g.pool), Place: c.Providers[g.Provider].place(),
 	}
 }

@@ -104,6 +104,11 @@ type Group struct {
 	Provider, Balancer string
 	Port               uint16
 
+	// Template, Pool and Place stand for what only drivers understand: what new VMs
+	// are like, the pool's own settings, and where the provider's configuration
+	// leads. They tell that it changed, and nothing else. Empty: not known.
+	Template, Pool, Place string
+
 	// Confirm names the sources that confirm a condition before a step
 	// ("prometheus", "alertmanager"), the one whose evidence time counts first.
 	Confirm []string

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/client"
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+func newReloadCommand(r *remote) *cobra.Command {
+	return r.flags(&cobra.Command{
+		Use:   "reload",
+		Short: "Have the server read its configuration again, and list what that changed",
+		Long: `Have the server read its configuration again, as SIGHUP does. Every effect on a
+group is logged before it is applied and listed here. A configuration with an
+error leaves the old one in force. The server needs --web.enable-lifecycle.
+"scalehook check-config --diff" lists the effects without any of them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return ask(cmd, r, func(ctx context.Context, c *client.Client) (api.Reloaded, error) {
+				return c.Reload(ctx)
+			}, func(t *table, res api.Reloaded) {
+				t.linef("%s", res.Message)
+				for _, e := range res.Effects {
+					t.linef("%s: %s", e.Group, e.Text)
+				}
+			})
+		},
+	})
+}
+
+// printDiff asks the running server for its groups and prints what others in their
+// place would change.
+func printDiff(ctx context.Context, r *remote, next []scaling.Group, w io.Writer) error {
+	c, err := r.client()
+	if err != nil {
+		return err
+	}
+	views, err := c.Groups(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the running server for its groups: %w", err)
+	}
+	var old []scaling.Group
+	states := map[string]*scaling.State{}
+	for _, v := range views {
+		old = append(old, groupOf(v))
+		states[v.Name] = stateOf(v)
+	}
+	effects := scaling.Effects(old, next, states)
+	if len(effects) == 0 {
+		_, err := fmt.Fprintln(w, "nothing changes for any group")
+		return err
+	}
+	for _, e := range effects {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", e.Group, e.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groupOf is the group that a server has in force.
+func groupOf(v api.Group) scaling.Group {
+	s := v.Settings
+	return scaling.Group{
+		Name: v.Name, Mode: scaling.Mode(v.Mode), Min: s.Min, Max: s.Max, Surge: s.Surge, High: s.High, Low: s.Low,
+		HighHold: time.Duration(s.HighHold), LowHold: time.Duration(s.LowHold), LeaseTTL: time.Duration(s.LeaseTTL),
+		Cooldown: time.Duration(s.Cooldown), WarmUp: time.Duration(s.WarmUp),
+		Windows: scaling.Windows{
+			Scrape: time.Duration(s.ScrapeInterval), Evaluation: time.Duration(s.EvaluationInterval), Rate: time.Duration(s.RateWindow),
+		},
+		LaunchDeadline: time.Duration(s.LaunchDeadline), DrainDeadline: time.Duration(s.DrainDeadline),
+		ShutdownDeadline: time.Duration(s.ShutdownDeadline), CallDeadline: time.Duration(s.CallDeadline),
+		CreationsPerHour: s.CreationsPerHour, RemovalsPerHour: s.RemovalsPerHour,
+		BackoffMin: time.Duration(s.BackoffMin), BackoffMax: time.Duration(s.BackoffMax),
+		Grace: time.Duration(s.Grace), MaxUnhealthy: s.MaxUnhealthy,
+		Victim: scaling.VictimPolicy(s.Victim), OnRemove: scaling.OnRemove(s.OnRemove), Snapshot: s.Snapshot,
+		NamePattern: s.Name, Adopt: s.Adopt, Provider: s.Provider, Balancer: s.Balancer, Port: s.Port,
+		Template: s.Template, Pool: s.Pool, Place: s.Place, Confirm: s.Confirm,
+	}
+}
+
+// stateOf is what effects need of a group's state.
+func stateOf(v api.Group) *scaling.State {
+	s := &scaling.State{Group: v.Name, Desired: v.Desired, AdoptedNames: v.Adopted}
+	for _, i := range v.Instances {
+		s.Instances = append(s.Instances, scaling.Instance{
+			ID: i.ID, Name: i.Name, Number: i.Number, State: scaling.InstanceState(i.State), Adopted: i.Adopted,
+			Protected: i.Protected, Suspect: i.Suspect, InServiceAt: i.InServiceAt,
+		})
+	}
+	for _, a := range v.Activities {
+		s.Open = append(s.Open, scaling.Activity{ID: a.ID, Kind: scaling.ActivityKind(a.Kind), Status: scaling.ActivityStatus(a.Status)})
+	}
+	if p := v.Pause; p != nil {
+		s.Pause = &scaling.Pause{Out: p.Out, In: p.In, By: p.By}
+	}
+	return s
+}
