@@ -109,7 +109,7 @@ func (r *rig) healthy() {
 	if v := r.view(); slices.Contains(v.Statuses, scaling.StatusDegraded) {
 		r.t.Errorf("statuses %v, problems %v", v.Statuses, v.Problems)
 	}
-	for _, o := range strings.Split(r.orphans(), ", ") {
+	for o := range strings.SplitSeq(r.orphans(), ", ") {
 		if o != "" && !strings.HasPrefix(o, "unmarked ") {
 			r.t.Errorf("orphans: %s", r.orphans())
 		}
@@ -201,7 +201,7 @@ func TestTwoServersWithTheSameGroup(t *testing.T) {
 			}
 			r.refused(scaling.Cleanup{IDs: []string{vms[0].ID}, Serving: true}, "no such orphan")
 			r.awaitCount(1)
-			time.Sleep(time.Hour)
+			time.Sleep(10 * time.Minute)
 			synctest.Wait()
 			n.healthy()
 			r.healthy()
@@ -242,7 +242,7 @@ func TestAClonedDefinition(t *testing.T) {
 		// The originals go, their clones stay.
 		r.order(scaling.OrderScaleIn, 2)
 		r.awaitServing("web-1")
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		r.healthy()
 		for _, name := range []string{"copy", "web-3"} {
@@ -274,7 +274,7 @@ func TestAClonedDefinition(t *testing.T) {
 			t.Fatalf("%+v", res)
 		}
 		r.await("web-1 is gone", func() bool { return !r.exists("web-1") })
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		if err := r.world.SetPower("copy", scaling.PowerRunning); err != nil {
 			t.Errorf("the clone: %v", err)
 		}
