@@ -89,6 +89,15 @@ func copyTo(ctx context.Context, from *sql.DB, file string, marks ...statement) 
 	return syncFolder(filepath.Dir(file))
 }
 
+// removePartial removes what killed copies and restores of the store left beside
+// it. Whoever has the lock is the only one to make them.
+func removePartial(path string) {
+	left, _ := filepath.Glob(globQuote(filepath.Join(filepath.Dir(path), "."+filepath.Base(path))) + "*.partial-*")
+	for _, file := range left {
+		_ = os.Remove(file) // it costs room, nothing more
+	}
+}
+
 // copyPartial copies the database to a file that is still to get the name file.
 func copyPartial(ctx context.Context, from *sql.DB, file string, marks ...statement) (name string, err error) {
 	partial, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".partial-*")

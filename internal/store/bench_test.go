@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,6 +120,7 @@ func BenchmarkChangeAtAThousandASecond(b *testing.B) {
 			s, names := filled(b, groups)
 			took := make([]time.Duration, b.N)
 			var wait sync.WaitGroup
+			before := heap()
 			b.ResetTimer()
 			start := time.Now()
 			for i := range b.N {
@@ -134,8 +136,39 @@ func BenchmarkChangeAtAThousandASecond(b *testing.B) {
 			wait.Wait()
 			b.StopTimer()
 			report(b, took)
+			b.ReportMetric(float64(heap()-before)/1e6, "MB-grown")
 		})
 	}
+}
+
+// BenchmarkFlush is what the disk takes for one flush of what a change writes, as
+// often as changes come above: no durable change can be faster.
+func BenchmarkFlush(b *testing.B) {
+	file, err := os.Create(filepath.Join(b.TempDir(), "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	const frames = 3 * (4096 + 24)
+	if _, err := file.Write(make([]byte, 1000*frames)); err != nil {
+		b.Fatal(err)
+	}
+	took := make([]time.Duration, b.N)
+	b.ResetTimer()
+	start := time.Now()
+	for i := range b.N {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Millisecond)))
+		began := time.Now()
+		if _, err := file.WriteAt(make([]byte, frames), int64(i%1000*frames)); err != nil {
+			b.Fatal(err)
+		}
+		if err := syscall.Fdatasync(int(file.Fd())); err != nil {
+			b.Fatal(err)
+		}
+		took[i] = time.Since(began)
+	}
+	b.StopTimer()
+	report(b, took)
 }
 
 // BenchmarkUnchanged is the cost of a change that changes nothing, without what

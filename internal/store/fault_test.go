@@ -139,6 +139,10 @@ func TestATornLogIsReadUpToItsLastWholeCommitAndALossIsToldAndPauses(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
+		if got == 0 && s.Origin() == store.OriginLost {
+			s.Close()
+			continue // damaged before even the tables were made
+		}
 		switch paused := state.Pause != nil && state.Pause.In && state.Pause.Out; {
 		case got >= told && s.Origin() != store.OriginKept:
 			t.Errorf("%s at %d: origin %s (%s), though nothing that was acknowledged is missing", how, at, s.Origin(), s.Why())

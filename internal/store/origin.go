@@ -35,9 +35,9 @@ func (o *origins) judge(origin Origin, last mark) (_ Origin, why string) {
 		return OriginRestored, fmt.Sprintf("the store was restored from a backup of %s", short(o.backupOf.String)) + then
 	case last == mark{}:
 		return OriginKept, ""
-	case o.store != last.store:
+	case o.store != "" && o.store != last.store:
 		return OriginRestored, "another store was put in the place of the one that was here" + then
-	case o.epoch < last.epoch || o.commits < last.commits:
+	case o.store == "" || o.epoch < last.epoch || o.commits < last.commits: // without an identity it is of before the mark
 		return OriginRestored, fmt.Sprintf("the store is older than the one that was here: %d commits are missing, "+
 			"an older copy was put in its place or its write-ahead log was lost", max(0, last.commits-o.commits)) + then
 	}

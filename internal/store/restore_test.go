@@ -292,6 +292,10 @@ func TestRestoreRefusesWhatIsNoSoundStoreAndTouchesNothing(t *testing.T) {
 func TestABackupOfAnOlderSchemaCanBeRestored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new folder", "s.db")
 	done := restoreInto(t, path, "testdata/schema1.sqlite")
+	partial := filepath.Join(filepath.Dir(path), ".s.db.partial-12345") // of a restore that was killed
+	if err := os.WriteFile(partial, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if !slices.Equal(done.Groups, []string{"api", "db", "web"}) || done.Before != "" {
 		t.Errorf("Restore() = %+v", done)
 	}
@@ -299,6 +303,9 @@ func TestABackupOfAnOlderSchemaCanBeRestored(t *testing.T) {
 	state, err := s.View(t.Context(), "web")
 	if err != nil || s.Origin() != store.OriginRestored || len(state.Open) != 1 || state.Pause == nil {
 		t.Errorf("origin %s, %+v, %v", s.Origin(), state, err)
+	}
+	if _, err := os.Stat(partial); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a killed restore left is still there: %v", err)
 	}
 }
 

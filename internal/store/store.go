@@ -142,6 +142,7 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	if err := makePrivate(path); err != nil {
 		return nil, err
 	}
+	removePartial(path)
 	if s.writer, err = connect(path, "rw", "immediate", opts.busy); err != nil {
 		return nil, err
 	}
@@ -289,7 +290,7 @@ func (s *Store) takeEpoch(ctx context.Context) error {
 		s.log.WarnContext(ctx, "the store is not as it was left", "store", s.path, "origin", string(s.origin), "why", s.why)
 	}
 	if err := s.mark.begin(mark{s.id, s.epoch, s.commits}); err != nil {
-		return fmt.Errorf("write the store's mark %s: %w", s.path+markSuffix, err)
+		return fmt.Errorf("write the store's mark: %w", readOnly(err))
 	}
 	return nil
 }

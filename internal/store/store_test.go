@@ -239,6 +239,38 @@ func TestFilesThatAreNoStoreAreRefusedAndLeftAlone(t *testing.T) {
 	}
 }
 
+func TestWhatANewerScalehookWroteIsRefusedAndNotDropped(t *testing.T) {
+	for query, want := range map[string]string{
+		`UPDATE instances SET more = '{"someday":1}'`:               "instance i1",
+		`UPDATE groups SET pause_more = '{"someday":{"x":[true]}}'`: "group web",
+		`UPDATE activities SET cause_more = '{"someday":"x"}'`:      "activity a1",
+		`UPDATE instances SET state = 'someday'`:                    `it is "someday"`,
+	} {
+		path := filepath.Join(t.TempDir(), "s.db")
+		s := open(t, path)
+		if err := s.Change(t.Context(), "web", func(state *scaling.State) error {
+			state.Instances = []scaling.Instance{{ID: "i1", State: scaling.StateInService}}
+			state.Open = []scaling.Activity{{ID: "a1", Status: scaling.ActivityRunning}}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		db := shell(t, path)
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+		db.Close()
+		s, err := store.Open(t.Context(), path, store.Options{})
+		if !errors.Is(err, store.ErrNewerSchema) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: Open() = %v, want ErrNewerSchema and %q", query, err, want)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+}
+
 func TestOriginTellsANewStoreFromAKeptAndARestoredOne(t *testing.T) {
 	dir := t.TempDir()
 	path, copied := filepath.Join(dir, "s.db"), filepath.Join(dir, "copy.db")
@@ -425,33 +457,63 @@ func TestAFullOrReadOnlyDiskIsNamedAndHarmless(t *testing.T) {
 		t.Fatal(err)
 	}
 	ballast := filepath.Join(dir, "ballast")
-	file, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
+	desired := 1
+	fill := func() {
+		t.Helper()
+		file, err := os.Create(ballast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = file.Write(make([]byte, 4096))
+		}
+		file.Close()
+		for err = set(t.Context(), s, desired+1); err == nil && desired < 10_000; err = set(t.Context(), s, desired+1) {
+			desired++
+		}
+		if !errors.Is(err, store.ErrFull) || scaling.ClassOf(err) != scaling.Temporary {
+			t.Fatalf("Change on a full disk = %v of class %s, want ErrFull and temporary", err, scaling.ClassOf(err))
+		}
 	}
-	for err = nil; err == nil; {
-		_, err = file.Write(make([]byte, 4096))
+	empty := func() {
+		t.Helper()
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
 	}
-	file.Close()
-	desired := 2
-	for err = set(t.Context(), s, desired); err == nil && desired < 3000; err = set(t.Context(), s, desired) {
-		desired++
+	committed := func() {
+		t.Helper()
+		if state, err := s.View(t.Context(), "web"); err != nil || state.Desired != desired || s.Origin() == store.OriginRestored {
+			t.Errorf("the state is %d, %v, origin %s; want what was committed last, %d", state.Desired, err, s.Origin(), desired)
+		}
 	}
-	if !errors.Is(err, store.ErrFull) {
-		t.Fatalf("Change on a full disk = %v, want ErrFull", err)
-	}
-	if state, err := s.View(t.Context(), "web"); err != nil || state.Desired != desired-1 {
-		t.Errorf("the state is %d, %v; want what was committed last, %d", state.Desired, err, desired-1)
-	}
+	fill()
+	committed()
 	if err := s.Backup(t.Context(), filepath.Join(dir, "copy")); err == nil {
 		t.Error("a backup fitted on a full disk")
 	}
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*partial*")); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
 	}
-	if err := set(t.Context(), s, 5000); err != nil {
+	empty()
+	desired++
+	if err := set(t.Context(), s, desired); err != nil {
 		t.Errorf("Change with room again: %v", err)
 	}
+
+	// An end and a start on a full disk lose nothing either.
+	fill()
+	if err := s.Close(); err != nil {
+		t.Errorf("Close on a full disk: %v", err)
+	}
+	if s, err := store.Open(t.Context(), path, store.Options{}); err == nil {
+		s.Close()
+	} else if !errors.Is(err, store.ErrFull) {
+		t.Errorf("Open on a full disk = %v, want ErrFull", err)
+	}
+	empty()
+	s = open(t, path)
+	committed()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -76,6 +77,10 @@ func instances() *table[scaling.Instance] {
 			}
 			if err == nil {
 				err = more.parse(object, &i)
+			}
+			// Like a field: a state that is not known here is not to be guessed at.
+			if err == nil && i.State != "" && !slices.Contains(scaling.InstanceStates(), i.State) {
+				err = fmt.Errorf("%w (it is %q)", ErrNewerSchema, i.State)
 			}
 			return i, during("instance", i.ID, err)
 		},
