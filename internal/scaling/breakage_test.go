@@ -40,11 +40,16 @@ func TestThePropertiesCanFail(t *testing.T) {
 		spoil func(*rules)
 		found []string // one of these invariants
 	}{
-		"min is not asked":            {blind(func(in *scaling.Input, _ *scaling.State) { in.Group.Min = 0 }), []string{"min"}},
-		"the unwell count as healthy": {blind(func(in *scaling.Input, _ *scaling.State) { in.Unhealthy = nil }), []string{"min", "successor"}},
-		"surge is made up":            {blind(func(in *scaling.Input, _ *scaling.State) { in.Group.Surge += 2 }), []string{"limit"}},
-		"max is made up":              {blind(func(in *scaling.Input, _ *scaling.State) { in.Group.Max += 2 }), []string{"limit", "desired"}},
-		"orphans are not counted":     {blind(func(in *scaling.Input, _ *scaling.State) { in.Orphans = 0 }), []string{"limit"}},
+		"min is not asked": {blind(func(in *scaling.Input, _ *scaling.State) { in.Group.Min = 0 }), []string{"min"}},
+		"the unwell count as healthy": {blind(func(in *scaling.Input, s *scaling.State) {
+			in.Unhealthy = nil
+			for k := range s.Instances {
+				s.Instances[k].SuspectSince = time.Time{}
+			}
+		}), []string{"min", "successor"}},
+		"surge is made up":        {blind(func(in *scaling.Input, _ *scaling.State) { in.Group.Surge += 2 }), []string{"limit"}},
+		"max is made up":          {blind(func(in *scaling.Input, _ *scaling.State) { in.Group.Max += 2 }), []string{"limit", "desired"}},
+		"orphans are not counted": {blind(func(in *scaling.Input, _ *scaling.State) { in.Orphans = 0 }), []string{"limit"}},
 		"what failed to go is not counted": {blind(func(_ *scaling.Input, s *scaling.State) {
 			s.Instances = slices.DeleteFunc(s.Instances, func(i scaling.Instance) bool { return i.State == scaling.StateFailed })
 		}), []string{"limit"}},

@@ -141,3 +141,22 @@ func TestAReplacementLeavesTheBudgetOfAHandover(t *testing.T) {
 		}
 	}
 }
+
+// An instance that was seen to be unwell and of which nothing is known at present
+// (its provider cannot be listed, its pool not be observed) is not healthy again.
+func TestWhatIsNotKnownIsNotHealthyAgain(t *testing.T) {
+	suspect := func(n int, id string) *world {
+		w := serving(n).unwell(190, id)
+		w.in.Unhealthy = nil
+		return w
+	}
+	runDecisions(t, map[string]struct {
+		w    *world
+		want wanted
+	}{
+		"it is not the one that is left":          {suspect(2, "i1").confirmed(scaling.Low, 180).with(func(_ *scaling.Input, s *scaling.State) { s.Instance("i1").Protected = true }), wanted{failed: "scale_in/bounds"}},
+		"it goes before a healthy one":            {suspect(3, "i2").confirmed(scaling.Low, 180), wanted{action: scaling.ActionScaleIn, victim: "i2", source: "prometheus"}},
+		"it takes over from nobody":               {suspect(3, "i2").order(scaling.OrderHandover, 0, ""), wanted{action: scaling.ActionHandover, victim: "i1", heir: "i3"}},
+		"it is not replaced on what is not known": {suspect(2, "i2").with(func(in *scaling.Input, s *scaling.State) { s.Instance("i2").SuspectSince = at(0) }), wanted{}},
+	})
+}

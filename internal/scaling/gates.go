@@ -76,6 +76,13 @@ func (d *decision) reading(i Instance) (float64, bool) {
 	return min(max(r.Utilization, 0), 1), true
 }
 
+// unwell reports whether an instance is seen to be unwell, or was and has not been
+// seen to be well since: that nothing is known of it at present is no health.
+func (d *decision) unwell(i Instance) bool {
+	_, bad := d.in.Unhealthy[i.ID]
+	return bad || !i.SuspectSince.IsZero()
+}
+
 // restGate asks what would serve without the victim. Only healthy instances count:
 // the last one that answers is never removed as long as others are meant to.
 func (d *decision) restGate(gs *gates, victim *Instance) {
@@ -85,7 +92,7 @@ func (d *decision) restGate(gs *gates, victim *Instance) {
 			continue
 		}
 		serving++
-		if _, bad := d.in.Unhealthy[i.ID]; !bad && (victim == nil || i.ID != victim.ID) {
+		if !d.unwell(i) && (victim == nil || i.ID != victim.ID) {
 			healthy++
 		}
 	}

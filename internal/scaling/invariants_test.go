@@ -9,14 +9,15 @@ import (
 // What must hold after every step of every history, worked out from the model's
 // own knowledge and not from the gates of the verdict.
 
-// healthy counts those in service that are not known to be unwell, without one.
+// healthy counts those in service, without one, that are not known to be unwell:
+// neither seen to be now, nor seen to be once and never well again.
 func (h *history) healthy(bad map[string]string, without string) (serving, healthy int) {
 	for _, i := range h.st.Instances {
 		if i.State != scaling.StateInService || i.ID == without {
 			continue
 		}
 		serving++
-		if bad[i.ID] == "" {
+		if bad[i.ID] == "" && i.SuspectSince.IsZero() {
 			healthy++
 		}
 	}
@@ -60,7 +61,7 @@ func (h *history) removal(v scaling.Verdict, bad map[string]string, manual bool)
 		h.fail("started", "%s before everything was read", v.Action)
 	}
 	serving, rest := h.healthy(bad, v.Victim)
-	if bad[v.Victim] == "" && (rest < h.g.Min || (rest == 0 && serving > 0)) {
+	if bad[v.Victim] == "" && victim.SuspectSince.IsZero() && (rest < h.g.Min || (rest == 0 && serving > 0)) {
 		h.fail("min", "%s of the healthy %s leaves %d healthy of %d", v.Action, v.Victim, rest, serving)
 	}
 	if v.Action != scaling.ActionReplace && serving < h.g.Min {
@@ -86,15 +87,24 @@ func (h *history) removal(v scaling.Verdict, bad map[string]string, manual bool)
 // replacement: only what was unwell for the grace time, never when too many are.
 func (h *history) replacement(v scaling.Verdict, bad map[string]string) {
 	i := h.st.Instance(v.Victim)
-	serving, well := h.healthy(bad, "")
+	serving, unwell := 0, 0
+	for _, o := range h.st.Instances {
+		if o.State != scaling.StateInService {
+			continue
+		}
+		serving++
+		if bad[o.ID] != "" {
+			unwell++
+		}
+	}
 	most := max(1, int(h.g.MaxUnhealthy*float64(serving)))
 	switch {
 	case bad[v.Victim] == "":
 		h.fail("replace", "%s is well", v.Victim)
 	case h.g.Grace <= 0 || i.SuspectSince.IsZero() || h.now.Sub(i.SuspectSince) < h.g.Grace:
 		h.fail("replace", "%s is unwell since %s, and the grace time is %s", v.Victim, i.SuspectSince, h.g.Grace)
-	case serving-well > most:
-		h.fail("replace", "%d of %d are unwell", serving-well, serving)
+	case unwell > most:
+		h.fail("replace", "%d of %d are unwell", unwell, serving)
 	}
 }
 

@@ -40,8 +40,7 @@ func (d *decision) victim(name string) (*Instance, string) {
 
 // before reports whether a is rather removed than b.
 func (d *decision) before(a, b *Instance) bool {
-	_, badA := d.in.Unhealthy[a.ID]
-	_, badB := d.in.Unhealthy[b.ID]
+	badA, badB := d.unwell(*a), d.unwell(*b)
 	if badA != badB {
 		return badA // what does not serve anyway goes first
 	}
@@ -70,7 +69,7 @@ func (d *decision) successor(victim string) *Instance {
 	var best *Instance
 	for k := range d.s.Instances {
 		i := &d.s.Instances[k]
-		if _, bad := d.in.Unhealthy[i.ID]; bad || i.State != StateInService || i.ID == victim {
+		if d.unwell(*i) || i.State != StateInService || i.ID == victim {
 			continue
 		}
 		if best == nil || i.InServiceAt.Before(best.InServiceAt) {
