@@ -110,6 +110,9 @@ func (d *decision) note(a Action, gs gates) bool {
 
 func (d *decision) decide() Verdict {
 	tries := []func() (Verdict, bool){d.adopt, d.order, d.cancelDrain, d.replace, d.fill, d.shrink, d.scaleOut, d.scaleIn}
+	if d.s.Failures > 0 {
+		tries = append(tries[1:], d.adopt) // a baseline that cannot be adopted keeps the group from nothing else
+	}
 	if d.observing() {
 		tries = []func() (Verdict, bool){d.order, d.scaleOut, d.scaleIn, d.adopt, d.fill, d.shrink}
 	}

@@ -160,3 +160,30 @@ func TestWhatIsNotKnownIsNotHealthyAgain(t *testing.T) {
 		"it is not replaced on what is not known": {suspect(2, "i2").with(func(in *scaling.Input, s *scaling.State) { s.Instance("i2").SuspectSince = at(0) }), wanted{}},
 	})
 }
+
+// A baseline that somebody deleted is tried for ever; in between, the group is
+// filled and follows its load.
+func TestABaselineThatIsGoneKeepsTheGroupFromNothing(t *testing.T) {
+	failed := func(w *world) *world {
+		w.in.Group.Adopt = []string{"vm-test"}
+		w.st.Failures, w.st.BackoffUntil = 1, at(200)
+		return w
+	}
+	runDecisions(t, map[string]struct {
+		w    *world
+		want wanted
+	}{
+		"it is filled":                 {failed(serving(1)).set(func(g *scaling.Group) { g.Min = 2 }), wanted{action: scaling.ActionFill, count: 1}},
+		"it scales out":                {failed(serving(1)).confirmed(scaling.High, 180), wanted{action: scaling.ActionScaleOut, count: 1, source: "prometheus"}},
+		"and the baseline tried again": {failed(serving(1)), wanted{action: scaling.ActionAdopt, count: 1}},
+	})
+}
+
+// An order that is refused since the group observes begins no hold.
+func TestARefusedOrderHoldsNothing(t *testing.T) {
+	w := serving(1).order(scaling.OrderScaleOut, 1, "").set(func(g *scaling.Group) { g.Mode = scaling.ModeObserve })
+	w.st.Orders[0].Hold = time.Minute
+	if w.act(200, &seqIDs{}); !w.st.HoldUntil.IsZero() || len(w.st.Orders) != 0 {
+		t.Errorf("held until %s, orders %v", w.st.HoldUntil, w.st.Orders)
+	}
+}

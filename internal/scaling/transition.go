@@ -96,7 +96,7 @@ func (s *State) followed(v Verdict, now time.Time) {
 	if o := s.Orders[k]; o.Kind == OrderSetDesired && v.OrderDone && v.OrderRefused == "" {
 		s.Desired = o.Count
 	}
-	if h := s.Orders[k].Hold; h > 0 && v.Action != ActionNone {
+	if h := s.Orders[k].Hold; h > 0 && v.Action != ActionNone && !v.Would {
 		s.HoldUntil = now.Add(h)
 	}
 	if v.OrderDone || v.OrderRefused != "" {
