@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,5 +112,30 @@ func TestAHostThatHangsStopsOnlyItsGroups(t *testing.T) {
 		cancel()
 		<-ended
 		_ = st.Close()
+	})
+}
+
+// A guest that hangs holds up the call that asks it to stop, and the provider then
+// makes no call for it but the one that cuts its power.
+func TestTheLossOfAHungGuestsCallDoesNotKeepItsPowerOn(t *testing.T) {
+	scenario(t, "it is removed past the deadline of its shutdown", nil, func(r *rig) {
+		r.awaitTwo()
+		var calls, asked atomic.Int32
+		r.world.SetFaults(func(ctx context.Context, point string, _ scaling.Ref) error {
+			switch {
+			case point == "shutdown.before" && asked.Add(1) == 1:
+				return simulated.Hang(ctx)
+			case point == "get.before" && asked.Load() == 1:
+				calls.Add(1)
+				return scaling.Errorf(scaling.Temporary, "an earlier call has not returned yet")
+			}
+			return nil
+		})
+		r.order(scaling.OrderScaleIn, 1)
+		r.awaitServing("web-1")
+		r.await("web-2 is gone", func() bool { return r.find("web-2") == nil })
+		if calls.Load() == 0 || asked.Load() != 2 {
+			t.Errorf("%d calls were refused and %d shutdowns asked for: this proves nothing", calls.Load(), asked.Load())
+		}
 	})
 }

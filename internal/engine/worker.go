@@ -404,9 +404,12 @@ func (w *worker) stop(ctx context.Context, gc GroupConfig, i scaling.Instance, s
 		vm, err = gc.Provider.Get(ctx, i.Ref())
 		return err
 	})
+	asked := w.step(st) == "shutdown" || w.step(st) == "power_off"
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
+	case err != nil && !scaling.IsNotFound(err) && asked && w.now().After(i.Deadline):
+		// A guest that hangs may keep it from being seen; cutting its power ends that.
 	case err != nil && !scaling.IsNotFound(err):
 		return false, err
 	case err != nil || vm.Power == scaling.PowerStopped || vm.Power == scaling.PowerCrashed:
