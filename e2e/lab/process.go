@@ -175,10 +175,23 @@ func (p *Process) Stop(ctx context.Context) error {
 	}
 }
 
-// Kill ends the program at once, as a crash does.
+// killDeadline bounds the wait for the end of a killed program.
+const killDeadline = 10 * time.Second
+
+// Kill ends the program at once, as a crash does, and returns when it has let go
+// of its files and sockets.
 func (p *Process) Kill() {
 	p.kill()
 	<-p.done
+	if p.pid == p.cmd.Process.Pid {
+		return
+	}
+	// nsenter has ended, its child may still be about to; process 1 reaps it later.
+	for end := time.Now().Add(killDeadline); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if st, err := readStat(p.pid); err != nil || st.ended {
+			return
+		}
+	}
 }
 
 // kill ends the process group, unless its leader was reaped already: then the
@@ -232,6 +245,7 @@ func childOf(pid int) int {
 type stat struct {
 	parent  int
 	started string // ticks since boot: tells a process from a later one with its number
+	ended   bool   // not reaped yet
 }
 
 func readStat(pid int) (stat, error) {
@@ -249,7 +263,7 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, fmt.Errorf("read process %d: %w", pid, err)
 	}
-	return stat{parent: parent, started: f[19]}, nil
+	return stat{parent: parent, started: f[19], ended: f[0] == "Z" || f[0] == "X"}, nil
 }
 
 func hasDirPrefix(path, dir string) bool {
