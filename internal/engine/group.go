@@ -264,6 +264,7 @@ func (g *group) tick(ctx context.Context) bool {
 		}
 		return false
 	}
+	g.settle(ctx, gc)
 	if why := g.misplaced(); why != "" {
 		g.keep(scaling.Verdict{Group: g.name, At: g.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusDegraded}, Reason: why})
 		return false
@@ -364,7 +365,7 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 	v = scaling.Decide(in)
 	s.Begin(v, gc, now, ids)
 	if v.Action != scaling.ActionNone && !v.Would {
-		s.Provider, s.Balancer = gc.Provider, gc.Balancer
+		s.Provider, s.Balancer, s.Place = gc.Provider, gc.Balancer, gc.Place
 		changed = true
 	}
 	return v, changed || v.Order != "" || !sameShape(was, *s)
@@ -453,7 +454,7 @@ func (g *group) misplaced() string {
 	if s.Balancer != "" && s.Balancer != c.Balancer {
 		return fmt.Sprintf("the group's members are at balancer %q and the configuration says %q: nothing is done until they agree", s.Balancer, c.Balancer)
 	}
-	return ""
+	return displaced(s, c)
 }
 
 // idle reports whether the group's workers and pool have to keep still.

@@ -109,6 +109,9 @@ func (inv *inventory) list(ctx context.Context) {
 	}
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
+	if inv.provider != p {
+		return // what another driver listed says nothing about this one
+	}
 	if err != nil {
 		if inv.err == nil {
 			inv.eng.log.Warn("the provider cannot be listed; trying again", "provider", inv.name, "err", err)

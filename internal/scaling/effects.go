@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -200,7 +201,7 @@ func changed(o, g Group, s *State) []Effect {
 	}
 	if !idle && o.Place != g.Place && o.Place != "" && g.Place != "" && len(names) > 0 {
 		idle = true
-		add(EffectPlacement, "provider %s leads to another place: what it has (%s) is at the old one, and the group does nothing at all until the configuration leads there again", g.Provider, strings.Join(names, ", "))
+		add(EffectPlacement, "provider %s leads to another place: what it has (%s) is at the old one, and the group does nothing at all until it is found here or the configuration leads there again", g.Provider, strings.Join(names, ", "))
 	}
 	if o.Balancer == g.Balancer && o.Pool != g.Pool && len(names) > 0 {
 		add(EffectPlacement, "pool changed: what it has (%s) joins the pool as it is configured now; if that is another one, the members in the old one stay there until somebody takes them out", strings.Join(names, ", "))
@@ -294,12 +295,12 @@ func size(o, g Group, s *State) []Effect {
 	}
 	if n := c - g.Max; n > 0 && acts {
 		e := Effect{g.Name, EffectRemove, ""}
-		switch {
-		case g.Mode == ModeObserve:
+		switch g.Mode {
+		case ModeObserve:
 			e.Kind, e.Text = EffectBounds, fmt.Sprintf("%s%d more than max, and nothing is removed, since it observes", prefix, n)
-		case g.Mode == ModeScaleOutOnly:
+		case ModeScaleOutOnly:
 			e.Kind, e.Text = EffectBounds, fmt.Sprintf("%s%d more than max, and nothing is removed in mode %s", prefix, n, g.Mode)
-		default:
+		case ModeFull:
 			e.Text = prefix + shrinking(g, s, n) + held(s)
 		}
 		said = ""
@@ -371,7 +372,7 @@ func settings(o, g Group) []string {
 		}
 	}
 	duration := func(what string, was, is time.Duration) { add(what, was.String(), is.String()) }
-	number := func(what string, was, is int) { add(what, fmt.Sprint(was), fmt.Sprint(is)) }
+	number := func(what string, was, is int) { add(what, strconv.Itoa(was), strconv.Itoa(is)) }
 	ratio := func(what string, was, is float64) { add(what, exactly(was), exactly(is)) }
 	ratio("high", o.High, g.High)
 	ratio("low", o.Low, g.Low)
@@ -394,7 +395,7 @@ func settings(o, g Group) []string {
 	duration("grace", o.Grace, g.Grace)
 	ratio("max_unhealthy", o.MaxUnhealthy, g.MaxUnhealthy)
 	add("victim", string(o.Victim), string(g.Victim))
-	add("snapshot", fmt.Sprint(o.Snapshot), fmt.Sprint(g.Snapshot))
+	add("snapshot", strconv.FormatBool(o.Snapshot), strconv.FormatBool(g.Snapshot))
 	add("confirm", fmt.Sprint(o.Confirm), fmt.Sprint(g.Confirm))
 	return out
 }

@@ -126,7 +126,7 @@ func TestEffects(t *testing.T) {
 			"placement: balancer edge → lb: what it has (web-1) stays at edge, and the group does nothing at all until the configuration says edge again",
 		}},
 		{"a provider that leads elsewhere under its old name", was, with(func(g *scaling.Group) { g.Place = "there" }), serving(1), []string{
-			"placement: provider kvm leads to another place: what it has (web-1) is at the old one, and the group does nothing at all until the configuration leads there again",
+			"placement: provider kvm leads to another place: what it has (web-1) is at the old one, and the group does nothing at all until it is found here or the configuration leads there again",
 		}},
 		{"another pool of the same balancer", was, with(func(g *scaling.Group) { g.Pool = "p2" }), serving(1), []string{
 			"placement: pool changed: what it has (web-1) joins the pool as it is configured now; if that is another one, the members in the old one stay there until somebody takes them out",

@@ -120,7 +120,7 @@ func (s *State) Clean(vm VM, member netip.Addr, g Group, by string, now time.Tim
 	}
 	a.Enter(string(i.State), now)
 	s.Open, s.Instances, s.Removals = append(s.Open, a), append(s.Instances, i), append(s.Removals, now)
-	s.Provider, s.Balancer = g.Provider, g.Balancer
+	s.Provider, s.Balancer, s.Place = g.Provider, g.Balancer, g.Place
 	return a.ID, nil
 }
 

@@ -58,6 +58,8 @@ type State struct {
 	// Provider and Balancer are the configured names of the drivers that the
 	// group's instances and members were made with.
 	Provider, Balancer string
+	// Place is the group's Place then; empty: not known.
+	Place string
 
 	// NextNumber is the number of the next VM; it only rises.
 	NextNumber int
