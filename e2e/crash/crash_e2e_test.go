@@ -114,49 +114,79 @@ func second(points map[string]int, k int) string {
 	return steps[k/2%len(steps)] + ":1"
 }
 
-// killAll plays the tries, some side by side: they mostly wait.
+// killAll plays the tries, some side by side: they mostly wait. One that came
+// late is played again alone, since the machine may have been busy with the others.
 func killAll(t *testing.T, tries []try, workers int) {
 	t.Helper()
-	var next, kills atomic.Int64
-	var mu sync.Mutex
-	var slowest, slowestStart time.Duration
-	var where string
-	base := t.TempDir()
+	k := &killer{t: t, base: t.TempDir()}
 	began := time.Now()
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for worker := range workers {
 		wg.Go(func() {
-			for t.Context().Err() == nil {
-				k := int(next.Add(1)) - 1
-				if k >= len(tries) {
-					return
+			for n := int(next.Add(1)) - 1; n < len(tries) && t.Context().Err() == nil; n = int(next.Add(1)) - 1 {
+				if err := k.kill(tries[n], worker); err != nil {
+					k.mu.Lock()
+					k.late = append(k.late, tries[n])
+					k.mu.Unlock()
 				}
-				tr := tries[k]
-				tr.address = address(worker + 1)
-				if tr.stage.real() {
-					tr.prefix = fmt.Sprintf("r%d-", k+1)
-				}
-				res, err := tr.play(t.Context(), filepath.Join(base, strconv.Itoa(k)))
-				name := fmt.Sprintf("%s, killed at passing %d of %s (%d kills) in phase %q", tr.life.name, tr.number, tr.point, res.kills, res.phase)
-				switch limit := bound + tr.allowance(res.phase); {
-				case err != nil:
-					t.Errorf("%s: %v", name, err)
-				case res.took > limit:
-					t.Errorf("%s: %v from the next server's start to the end of the phase, want at most %v", name, res.took, limit)
-				}
-				mu.Lock()
-				kills.Add(int64(res.kills))
-				if more := res.took - tr.allowance(res.phase); res.kills > 0 && (where == "" || more > slowest) {
-					slowest, where = more, name
-				}
-				slowestStart = max(slowestStart, res.start)
-				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d kills in %v; the slowest took %v more than its calls may (%s), the slowest start %v",
-		kills.Load(), time.Since(began).Round(time.Second), slowest.Round(time.Millisecond), where, slowestStart.Round(time.Millisecond))
+	for _, tr := range k.late {
+		err := k.kill(tr, 0)
+		for again := 1; err != nil && again < 3; again++ {
+			err = k.kill(tr, 0)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d kills in %v, %d of them repeated alone; the slowest took %v after its start (%s), the slowest start %v", k.kills,
+		time.Since(began).Round(time.Second), len(k.late), k.slowest.Round(time.Millisecond), k.where, k.slowestStart.Round(time.Millisecond))
+}
+
+// killer is what killAll knows.
+type killer struct {
+	t    *testing.T
+	base string
+
+	mu                    sync.Mutex
+	played, kills         int
+	late                  []try
+	slowest, slowestStart time.Duration
+	where                 string // the slowest that was in time
+}
+
+// kill plays a try. An error says that it was late; whatever else is wrong fails
+// the test.
+func (k *killer) kill(tr try, worker int) error {
+	k.mu.Lock()
+	k.played++
+	number := k.played
+	k.mu.Unlock()
+	tr.address = address(worker + 1)
+	if tr.stage.real() {
+		tr.prefix = fmt.Sprintf("r%d-", number)
+	}
+	res, err := tr.play(k.t.Context(), filepath.Join(k.base, strconv.Itoa(number)))
+	name := fmt.Sprintf("%s, killed at passing %d of %s (%d kills) in phase %q", tr.life.name, tr.number, tr.point, res.kills, res.phase)
+	if err != nil {
+		k.t.Errorf("%s: %v", name, err)
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kills += res.kills
+	k.slowestStart = max(k.slowestStart, res.start)
+	if limit := bound + tr.allowance(res.phase); res.took > limit {
+		return fmt.Errorf("%s: %v from the next server's start to the end of the phase, want at most %v", name, res.took, limit)
+	}
+	if res.took > k.slowest && (tr.stage.real() || tr.allowance(res.phase) == 0) {
+		k.slowest, k.where = res.took, name
+	}
+	return nil
 }
 
 // play plays a life with its kill. How often a point is passed depends a little
@@ -184,13 +214,13 @@ func (tr *try) play(ctx context.Context, dir string) (res result, err error) {
 }
 
 // allowance is what a phase may take beside the bound: what it waits for on
-// purpose, and where calls take time its calls, which are slower while other runs
-// make theirs.
+// purpose. Real VMs take the time that the machine gives them, and the bound is
+// the simulated ones' to show.
 func (tr *try) allowance(phase string) time.Duration {
-	for k, ph := range tr.life.phases {
-		if ph.name == phase && tr.stage.real() {
-			return ph.slow + sideBySide*tr.want.times[k]
-		}
+	if tr.stage.real() {
+		return patience * realPatience
+	}
+	for _, ph := range tr.life.phases {
 		if ph.name == phase {
 			return ph.slow
 		}

@@ -120,7 +120,7 @@ groups:
       cloud_init: {}
     pool:
       backend: web
-      check: {inter: 500ms, rise: 1, fall: 2}
+      check: {inter: 1s, rise: 1, fall: 10}
 `, st.lab.URI(), st.haproxy.AdminSocket, st.haproxy.MasterSocket, guestImage, lab.PoolName, st.kind)
 }
 

@@ -70,8 +70,7 @@ type stage interface {
 	// id, without the run's prefix. An instance that is not gone and has no VM
 	// with its mark is an error.
 	things(ctx context.Context, r *run, p *picture, names map[string]string, here []api.Instance) error
-	// real says that VMs are real ones: runs share their place, and calls take
-	// time, so that a phase may take as long again after a kill as it does without.
+	// real says that VMs are real ones: runs share their place, and calls take time.
 	real() bool
 }
 
