@@ -56,6 +56,9 @@ func explain(err error) error {
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrInUse):
 		return scaling.WithClass(scaling.Temporary, err)
 	}
+	if errors.Is(err, ErrLocked) {
+		return scaling.WithClass(scaling.Temporary, err)
+	}
 	lite, ok := errors.AsType[sqlite3.Error](err)
 	if !ok {
 		return err

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -25,4 +26,16 @@ func (s *Store) Limit(ctx context.Context, more int) error {
 		return err
 	}
 	return s.conn.QueryRowContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages+more)).Scan(&pages)
+}
+
+// FailFlush lets the next flushes of the log fail.
+func (s *Store) FailFlush(times int) {
+	flush := s.flush
+	s.flush = func() error {
+		if times > 0 {
+			times--
+			return syscall.EIO
+		}
+		return flush()
+	}
 }

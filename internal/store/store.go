@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -80,6 +81,10 @@ type Store struct {
 	stale    bool  // the cache has to be loaded again
 	commits  int64 // since the database was made
 	unmarked bool  // the mark could not be written
+	wal      *os.File
+	// flush brings what was committed to the disk; unflushed: it failed.
+	flush     func() error
+	unflushed bool
 
 	mu     sync.RWMutex
 	closed bool
@@ -186,7 +191,7 @@ func makePrivate(path string) error {
 const busyTimeout = 5 * time.Second
 
 // connect makes a pool of connections. Commits are flushed to the disk
-// (synchronous=FULL) before they return.
+// (synchronous=FULL) before they return; the writer does that by itself later.
 func connect(path, mode, begin string, busy time.Duration) (*sql.DB, error) {
 	query := url.Values{
 		"mode":          {mode},
@@ -215,7 +220,9 @@ func (s *Store) prepare(ctx context.Context, list []migration) error {
 	if journal != "wal" {
 		return fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s): use a local disk", journal)
 	}
-	if _, err := s.writer.ExecContext(ctx, "PRAGMA journal_size_limit = 16777216"); err != nil {
+	// The log goes into the database every 16 MiB: that takes two flushes, for
+	// which a commit has to wait.
+	if _, err := s.writer.ExecContext(ctx, "PRAGMA journal_size_limit = 16777216; PRAGMA wal_autocheckpoint = 4000"); err != nil {
 		return err
 	}
 	if err := s.migrate(ctx, version, list); err != nil {
@@ -251,7 +258,27 @@ func (s *Store) start(ctx context.Context) (err error) {
 	if err := s.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&s.seen); err != nil {
 		return err
 	}
+	// SQLite flushes with fsync, whose price on a journalling file system is that of
+	// everything else that the disk has to write, for a time of modification that
+	// nobody needs. From here on the writer flushes the log by itself: in NORMAL
+	// SQLite does so only before it moves the log into the database.
+	if s.wal, err = os.OpenFile(s.path+"-wal", os.O_RDWR, 0); err != nil {
+		return fmt.Errorf("open the store's log: %w", readOnly(err))
+	}
+	s.flush = func() error { return fdatasync(s.wal) }
+	if _, err := s.conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); err != nil {
+		return err
+	}
 	return s.reload(ctx)
+}
+
+// fdatasync returns once the file's content is on the disk.
+func fdatasync(file *os.File) error {
+	for {
+		if err := syscall.Fdatasync(int(file.Fd())); !errors.Is(err, syscall.EINTR) {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
 }
 
 // takeEpoch makes every earlier owner outdated, and a database that is behind the

@@ -159,6 +159,12 @@ func (s *Store) batch(ctx context.Context, b *batch, first *request) error {
 	if err := s.exec(ctx, statement{"COMMIT", nil}); err != nil {
 		return s.undo(ctx, err)
 	}
+	if written {
+		if err := s.flush(); err != nil {
+			s.stale, s.unflushed = true, true
+			return fmt.Errorf("flush the store's log: %w", err)
+		}
+	}
 	s.mu.Lock()
 	maps.Copy(s.cache, b.staged)
 	s.mu.Unlock()
@@ -297,11 +303,32 @@ func (s *Store) exec(ctx context.Context, st statement) error {
 // owns the store and that nobody else wrote to it; if somebody did (a person with
 // the sqlite3 shell), what is cached is loaded again.
 func (s *Store) begin(ctx context.Context) error {
+	if s.unflushed {
+		// A flush that failed is not made good by the next: the kernel has forgotten
+		// what it could not write. All of the log goes into the database instead,
+		// which is flushed too, and the log begins anew.
+		if err := s.fold(ctx); err != nil {
+			return err
+		}
+		s.unflushed = false
+	}
 	if err := s.exec(ctx, statement{"BEGIN IMMEDIATE", nil}); err != nil {
 		return err
 	}
 	if err := s.own(ctx); err != nil {
 		return s.undo(ctx, err)
+	}
+	return nil
+}
+
+// fold moves the log into the database and empties it.
+func (s *Store) fold(ctx context.Context) error {
+	var busy, frames, moved int
+	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return fmt.Errorf("%w: the log cannot be emptied after a flush of it failed", ErrLocked)
 	}
 	return nil
 }
@@ -390,6 +417,9 @@ func (s *Store) Close() error {
 
 func (s *Store) shut() error {
 	var errs []error
+	if s.wal != nil {
+		errs = append(errs, s.wal.Close())
+	}
 	if s.fence != nil {
 		errs = append(errs, s.fence.Close())
 	}

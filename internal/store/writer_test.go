@@ -3,10 +3,12 @@ package store_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -151,5 +153,42 @@ func TestAFunctionThatEndsItsGoroutineLeavesTheStoreUsable(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAFlushThatFailsIsAnUnknownOutcomeAndTheLogBeginsAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := open(t, path)
+	if err := set(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	s.FailFlush(2)
+	for desired := 2; desired < 4; desired++ {
+		err := set(t.Context(), s, desired)
+		if err == nil || !errors.Is(err, syscall.EIO) || scaling.ClassOf(err) != scaling.Unknown {
+			t.Errorf("Change() = %v of class %s, want EIO and unknown", err, scaling.ClassOf(err))
+		}
+	}
+	// What the outcome was is seen by the next change, before which the log that
+	// could not be flushed was emptied.
+	if err := s.Change(t.Context(), "web", func(state *scaling.State) error {
+		if info, err := os.Stat(path + "-wal"); err != nil || info.Size() != 0 {
+			t.Errorf("the log has %d bytes, %v; want none", info.Size(), err)
+		}
+		if state.Desired != 3 {
+			t.Errorf("desired is %d, want what the database has, 3", state.Desired)
+		}
+		state.Desired = 4
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := s.View(t.Context(), "web"); err != nil || state.Desired != 4 {
+		t.Errorf("desired %d, %v", state.Desired, err)
+	}
+	s.Close()
+	s = open(t, path)
+	if state, err := s.View(t.Context(), "web"); err != nil || state.Desired != 4 || s.Origin() != store.OriginKept {
+		t.Errorf("after a restart: desired %d, %v, origin %s (%s)", state.Desired, err, s.Origin(), s.Why())
 	}
 }
