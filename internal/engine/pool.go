@@ -74,9 +74,21 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 }
 
 // busy reports whether somebody waits for the pool, so that it is worth asking
-// often.
-func busy(s *scaling.State) bool {
-	return s.Count(scaling.StateJoining, scaling.StateDraining, scaling.StateRemoving) > 0
+// often: an instance on its way in or out, or one in service that the balancer has
+// lost and does not send to yet.
+func (g *group) busy(s *scaling.State) bool {
+	if s.Count(scaling.StateJoining, scaling.StateDraining, scaling.StateRemoving) > 0 {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, i := range s.Instances {
+		m, ok := g.pool.status.Member(i.ID)
+		if i.State == scaling.StateInService && ok && m.State == scaling.MemberJoining && m.Health != scaling.HealthDown {
+			return true
+		}
+	}
+	return false
 }
 
 // poolLoop keeps the pool as wished.
@@ -87,7 +99,7 @@ func (g *group) poolLoop(ctx context.Context) {
 		want := g.strangers(gc, wish(gc, &st), &st)
 		g.reconcilePool(ctx, gc, want)
 		pause := g.eng.opts.PoolTick
-		if busy(&st) || g.firstLook(ctx) {
+		if g.busy(&st) || g.firstLook(ctx) {
 			pause = min(pause, 200*time.Millisecond)
 		}
 		if !sleep(ctx, pause, g.poolWake) {

@@ -448,6 +448,7 @@ func (d *decision) scaleOut() (Verdict, bool) {
 	if c.Standing {
 		ev = d.proof(&gs, High, d.s.LastActionEnd.Add(d.settle()), d.s.LastActionEnd.IsZero())
 	}
+	d.startedGate(&gs)
 	gs.add("activity", d.launching() == 0, "%d launches under way", d.launching()).
 		count(d.launching(), 0).change("the end of the launches under way")
 	d.cooldownGate(&gs)
