@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/scalehook/scalehook/internal/engine"
 	"github.com/scalehook/scalehook/internal/provider/simulated"
@@ -97,6 +98,7 @@ type rig struct {
 	relocated atomic.Pointer[netip.Addr]
 	windows   engine.Maintenance
 	wrap      func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
+	registry  prometheus.Registerer                   // nil: no metrics
 
 	store *store.Store
 	eng   *engine.Engine
@@ -149,7 +151,7 @@ func (r *rig) start() {
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
 		Groups:  []engine.GroupConfig{{Group: r.group, Provider: &forgetful{r.prov, r}, Balancer: pool, Maintenance: r.windows}},
 		Now:     func() time.Time { return time.Now().Add(time.Duration(r.stepped.Load())) },
-		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second,
+		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second, Registerer: r.registry,
 	})
 	if err != nil {
 		r.t.Fatal(err)

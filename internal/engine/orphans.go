@@ -42,6 +42,18 @@ func (e *Engine) inventories() []*inventory {
 
 // Orphans implements scaling.Cleaner.
 func (e *Engine) Orphans(ctx context.Context) ([]scaling.Orphan, error) {
+	out := e.marked()
+	for _, inv := range e.inventories() {
+		out = append(out, e.unmarked(ctx, inv)...)
+	}
+	for _, g := range e.all() {
+		out = append(out, g.lostMembers()...)
+	}
+	return out, nil
+}
+
+// marked lists the VMs with our mark that nobody answers for.
+func (e *Engine) marked() []scaling.Orphan {
 	var out []scaling.Orphan
 	for _, inv := range e.inventories() {
 		seen, err := inv.status()
@@ -58,12 +70,8 @@ func (e *Engine) Orphans(ctx context.Context) ([]scaling.Orphan, error) {
 			}
 			out = append(out, o)
 		}
-		out = append(out, e.unmarked(ctx, inv)...)
 	}
-	for _, g := range e.all() {
-		out = append(out, g.lostMembers()...)
-	}
-	return out, nil
+	return out
 }
 
 // orphan tells what a listed VM is, if nobody answers for it.
@@ -176,14 +184,11 @@ func (g *group) lostMembers() []scaling.Orphan {
 
 // Cleanup implements scaling.Cleaner.
 func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.CleanupResult, error) {
-	all, err := e.Orphans(ctx)
-	if err != nil {
-		return nil, err
-	}
+	all := e.marked()
 	out := make([]scaling.CleanupResult, 0, len(c.IDs))
 	for _, id := range c.IDs {
 		res := scaling.CleanupResult{ID: id}
-		found := slices.DeleteFunc(slices.Clone(all), func(o scaling.Orphan) bool { return o.ID != id || o.Status == scaling.OrphanMember })
+		found := slices.DeleteFunc(slices.Clone(all), func(o scaling.Orphan) bool { return o.ID != id })
 		switch {
 		case id == "" || len(found) == 0:
 			res.Refused = "no such orphan is listed any more"
@@ -196,6 +201,7 @@ func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.Clea
 		default:
 			o := found[0]
 			res.Group, res.Name = o.Group, o.Name
+			var err error
 			if res.Activity, err = e.clean(ctx, o, c); err != nil {
 				var ok bool
 				if res.Refused, ok = strings.CutPrefix(err.Error(), scaling.ErrRefused.Error()+": "); !ok {

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/scalehook/scalehook/internal/engine"
 	"github.com/scalehook/scalehook/internal/provider/simulated"
@@ -113,19 +116,21 @@ func TestCleanup(t *testing.T) {
 			t.Errorf("%v, %+v", err, all)
 		}
 	})
-	scenario(t, "a kill in mid-removal is finished after the restart", nil, func(r *rig) {
-		r.awaitServing("web-1")
-		r.stray("web")
-		r.quarantined()
-		r.world.SetFaults(failing("delete.undefine")) // the VM is stopped and half removed
-		r.cleanup(scaling.Cleanup{})
-		r.await("the removal is under way", func() bool { return r.names(scaling.StateRemoving) == "stray" })
-		time.Sleep(5 * time.Second)
-		r.halt()
-		r.world.SetFaults(nil)
-		r.start()
-		r.awaitRemoved("web-1")
-	})
+	for _, point := range []string{"shutdown.before", "shutdown.after", "delete.before", "delete.stop", "delete.undefine", "delete.after"} {
+		scenario(t, "a kill in mid-removal, at "+point+", is finished after the restart", nil, func(r *rig) {
+			r.awaitServing("web-1")
+			r.stray("web")
+			r.quarantined()
+			r.world.SetFaults(failing(point))
+			r.cleanup(scaling.Cleanup{})
+			r.await("the removal is under way", func() bool { return r.names(scaling.StateRemoving) == "stray" })
+			time.Sleep(5 * time.Second)
+			r.halt()
+			r.world.SetFaults(nil)
+			r.start()
+			r.awaitRemoved("web-1")
+		})
+	}
 	scenario(t, "an orphan that takes traffic is refused, and drained first where that is asked for", nil, func(r *rig) {
 		r.awaitServing("web-1")
 		r.stray("web")
@@ -309,6 +314,111 @@ func TestMembersWithoutAVM(t *testing.T) {
 		r.refused(scaling.Cleanup{}, "no such orphan")
 		r.world.SetFaults(nil)
 		r.await("it left by itself", func() bool { return r.orphans() == "" })
+	})
+}
+
+func TestCleanupOnWhatIsNotKnown(t *testing.T) {
+	scenario(t, "a pool that cannot be observed may have the orphan, so nothing is cleaned up", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.stray("web")
+		r.quarantined()
+		r.world.SetFaults(failing("observe.before"))
+		time.Sleep(5 * time.Second)
+		r.refused(scaling.Cleanup{Serving: true}, "the pool cannot be observed")
+	})
+	scenario(t, "a host that hangs holds up neither the list nor the refusal", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.stray("web")
+		r.quarantined()
+		r.world.SetFaults(func(ctx context.Context, point string, _ scaling.Ref) error {
+			if strings.HasPrefix(point, "list.") {
+				return simulated.Hang(ctx)
+			}
+			return nil
+		})
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		if got := r.orphans(); got != "quarantined stray" || time.Since(begun) > 5*time.Second {
+			t.Errorf("orphans %q after %s", got, time.Since(begun))
+		}
+		r.refused(scaling.Cleanup{}, "cannot be listed")
+	})
+	scenario(t, "a group whose VMs are at another provider cleans nothing up at this one", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		r.stray("web")
+		r.quarantined()
+		g := r.group
+		g.Balancer = "other"
+		r.reload(g)
+		r.refused(scaling.Cleanup{}, `members are at balancer "pool"`)
+	})
+	scenario(t, "an orphan that is a member of another group's pool is refused", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		api := r.group
+		api.Name, api.Min = "api", 0
+		r.reload(r.group, api)
+		r.stray("web")
+		r.quarantined()
+		time.Sleep(10 * time.Second)
+		vm, err := r.prov.Get(context.Background(), scaling.Ref{ID: strayID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := scaling.Pool{Group: "api", Members: []scaling.Member{{ID: strayID, Addr: netip.AddrPortFrom(vm.Addresses[0], 80), State: scaling.MemberReady}}}
+		if err := r.world.Pool("api").Apply(context.Background(), want); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		r.refused(scaling.Cleanup{Serving: true}, "a member of the pool of group api")
+	})
+}
+
+func TestOrphansAreCounted(t *testing.T) {
+	scenario(t, "per provider, also where there are none", nil, func(r *rig) {
+		reg := prometheus.NewPedanticRegistry()
+		r.halt()
+		r.registry = reg
+		r.start()
+		r.awaitServing("web-1")
+		count := func(n int) error {
+			return testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(`
+# HELP scalehook_orphans VMs that carry a configured group's mark and that the store does not know; see scalehook cleanup.
+# TYPE scalehook_orphans gauge
+scalehook_orphans{provider="sim"} %d
+`, n)), "scalehook_orphans")
+		}
+		if err := count(0); err != nil {
+			t.Error(err)
+		}
+		r.stray("web")
+		r.quarantined()
+		if err := count(1); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCleanupOfAnIDThatIsThereTwice(t *testing.T) {
+	scenario(t, "a VM whose definition exists at two providers is refused at both", nil, func(r *rig) {
+		r.awaitServing("web-1")
+		other, err := simulated.NewWorld(simulated.DefaultConfig(), simulated.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := other.Provider("test", nil)
+		api := r.group
+		api.Name, api.Min, api.Provider = "api", 0, "sim2"
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{
+			{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}, {Group: api, Provider: there, Balancer: other.Pool("api")},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		r.stray("web")
+		if _, err := there.Create(context.Background(), scaling.LaunchSpec{ID: strayID, Group: "api", Name: "stray"}); err != nil {
+			t.Fatal(err)
+		}
+		r.await("both are quarantined", func() bool { return r.orphans() == "quarantined stray, quarantined stray" })
+		r.refused(scaling.Cleanup{}, "2 VMs carry this id, at sim and sim2")
 	})
 }
 

@@ -22,8 +22,11 @@ func displaced(s *scaling.State, g scaling.Group) string {
 // leads now proves that it is the same place, whatever it is called.
 func (g *group) settle(ctx context.Context, gc GroupConfig) {
 	place := gc.Group.Place
+	if place == "" {
+		return
+	}
 	inv := g.eng.inventory(gc.Group.Provider)
-	if place == "" || inv == nil {
+	if inv == nil {
 		return
 	}
 	g.mu.Lock()

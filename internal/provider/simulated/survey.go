@@ -8,12 +8,10 @@ import (
 
 var _ scaling.Surveyor = (*Provider)(nil)
 
-// Unmarked implements scaling.Surveyor; VMs come by name.
+// Unmarked implements scaling.Surveyor; VMs come by name. It is a listing and has
+// the fault points of one.
 func (p *Provider) Unmarked(ctx context.Context) (out []scaling.VM, err error) {
-	if err := p.w.enter(ctx, "survey.before", scaling.Ref{}); err != nil {
-		return nil, err
-	}
-	err = p.w.effect(func() error {
+	err = p.call(ctx, "list", scaling.Ref{}, func() error {
 		for _, v := range p.w.sorted() {
 			if !v.ours(p.owner) {
 				out = append(out, p.w.show(v, p.owner))
@@ -21,5 +19,8 @@ func (p *Provider) Unmarked(ctx context.Context) (out []scaling.VM, err error) {
 		}
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
