@@ -3,7 +3,7 @@
 # (tools/as-root), and leaves nothing of its own in the tree.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e demo demo-clean tour bench-exporter fuzz lint fmt clean
+.PHONY: help build check test e2e test-chaos demo demo-clean tour bench-exporter bench-engine fuzz lint fmt clean
 
 GO      := tools/env go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -26,6 +26,9 @@ test: ## Everything but the long targets, on real VMs too; installs what is miss
 e2e: ## Only the end-to-end tests on real VMs; root or sudo
 	@tools/test e2e
 
+test-chaos: ## A million random histories, every kill, every mutant, on real VMs too; an hour at most; root or sudo
+	@tools/test chaos
+
 demo: ## Watch it scale real VMs under load, without losing a request; installs what is missing; root or sudo
 	@deploy/setup/install demo
 	@$(MAKE) --no-print-directory build
@@ -45,6 +48,10 @@ bench-exporter: ## The exporter beside others and beside bare libvirt calls, as 
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/benchexporter ./e2e/benchexporter
 	@tools/as-root bin/benchexporter $(BENCH_FLAGS)
+
+bench-engine: ## 10,000 groups with 100,000 instances, and 1,000 posts a second, as a table; a few minutes; no root
+	$(GO) build -o bin/benchengine ./e2e/benchengine
+	@tools/env bin/benchengine $(BENCH_FLAGS)
 
 fuzz: ## Run every fuzz test for FUZZTIME (20s) each
 	@tools/fuzz $(or $(FUZZTIME),20s)
