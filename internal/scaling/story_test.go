@@ -141,6 +141,24 @@ func (y *story) decides() *story {
 	return y.tell("decided: %s", v.Reason)
 }
 
+// asks decides, and notes every gate with what it says.
+func (y *story) asks() *story {
+	v := y.w.decide()
+	y.tell("asked: %s %s count %d victim %q successor %q adopt %q order %q done %t refused %q cause %q statuses %v: %s", v.Group, v.Action, v.Count, v.Victim, v.Successor, v.Adopt, v.Order,
+		v.OrderDone, v.OrderRefused, v.Cause.Detail, v.Statuses, v.Reason)
+	for _, g := range v.Gates {
+		l := fmt.Sprintf("%s/%s %t: %s", g.Action, g.Name, g.Passed, g.Detail)
+		if g.Value != nil {
+			l += fmt.Sprintf(" [%.3g of %.3g]", *g.Value, *g.Bound)
+		}
+		if g.Change != "" {
+			l += " | " + g.Change
+		}
+		fmt.Fprintf(&y.out, "     = %s\n", l)
+	}
+	return y
+}
+
 // does changes the state.
 func (y *story) does(what string, f func(s *scaling.State, g scaling.Group, now time.Time)) *story {
 	f(&y.w.st, y.w.in.Group, at(y.sec))
@@ -190,10 +208,35 @@ func TestStories(t *testing.T) {
 	high := func(n int) *world { return desired(serving(n).confirmed(scaling.High, 180)) }
 	low := func(n int) *world { return desired(serving(n).confirmed(scaling.Low, 180)) }
 	oldest := func(g *scaling.Group) { g.Victim = scaling.VictimOldest }
+	asked := func(w *world) func() *story { return func() *story { return tale(w).asks() } }
 	tests := []struct {
 		name string
 		tell func() *story
 	}{
+		{"what is asked of a quiet group", asked(serving(2).with(func(in *scaling.Input, _ *scaling.State) { in.Since = at(10) }))},
+		{"what is asked when high stands", asked(high(2))},
+		{"what is asked when low stands", asked(low(2))},
+		{"what is asked when low stands at min, in a hold", asked(low(1).with(func(_ *scaling.Input, s *scaling.State) { s.HoldUntil = at(201) }))},
+		{"what is asked in a window, after a pause", asked(low(2).with(func(in *scaling.Input, s *scaling.State) {
+			in.Maintenance = &scaling.Maintenance{Name: "night", In: true, Until: at(300)}
+			s.Pause = &scaling.Pause{In: true, Out: true, Until: at(200)}
+		}))},
+		{"what is asked in a pause with an end", asked(high(2).with(func(_ *scaling.Input, s *scaling.State) { s.Pause = &scaling.Pause{Out: true, Until: at(201)} }))},
+		{"what is asked when nobody confirms", asked(serving(2).lease(scaling.High, 10).lease(scaling.Low, 10))},
+		{"what is asked without a source", asked(serving(2).lease(scaling.Low, 10).set(func(g *scaling.Group) { g.Confirm = nil }))},
+		{"what is asked in a silence", asked(serving(2).confirmed(scaling.High, 180).says("alertmanager", scaling.High, scaling.EvidenceSuppressed, 180))},
+		{"what is asked before an adoption", asked(serving(1).set(func(g *scaling.Group) { g.Adopt = []string{"vm-test"} }))},
+		{"what is asked before filling", asked(serving(1).set(func(g *scaling.Group) { g.Min = 3 }))},
+		{"what is asked before shrinking", asked(serving(3).set(func(g *scaling.Group) { g.Max = 2 }))},
+		{"what is asked before replacing", asked(serving(2).unwell(100, "i2"))},
+		{"what is asked before a drain is cancelled", asked(serving(3).drains("i3").confirmed(scaling.High, 180))},
+		{"what is asked of an order to launch", asked(serving(2).order(scaling.OrderScaleOut, 2, ""))},
+		{"what is asked of an order to launch that is refused", asked(serving(3).order(scaling.OrderScaleOut, 2, ""))},
+		{"what is asked of an order to remove", asked(serving(3).order(scaling.OrderScaleIn, 2, ""))},
+		{"what is asked of an order to remove that is refused", asked(serving(1).order(scaling.OrderScaleIn, 1, ""))},
+		{"what is asked of an order to hand over", asked(serving(1).order(scaling.OrderHandover, 0, ""))},
+		{"what is asked of an order to hand over at the limit", asked(serving(3).order(scaling.OrderHandover, 0, ""))},
+		{"what is asked of an order to hand over that is refused", asked(serving(1).order(scaling.OrderHandover, 0, "").set(func(g *scaling.Group) { g.Max = 1 }))},
 		{"a scale-out", func() *story {
 			return tale(high(1)).decides().at(201).enters("new-2", scaling.StateCreating).enters("new-2", scaling.StateCreating).
 				does("the call fails", func(s *scaling.State, _ scaling.Group, _ time.Time) { s.Tried("new-2", errors.New("not now")) }).
