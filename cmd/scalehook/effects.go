@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,6 +53,12 @@ func printDiff(ctx context.Context, r *remote, next []scaling.Group, w io.Writer
 		old = append(old, groupOf(v))
 		states[v.Name] = stateOf(v)
 	}
+	if slices.ContainsFunc(views, onlyObserved) {
+		old, next = observing(old), observing(next)
+		if _, err := fmt.Fprintln(w, "the server runs with --observe and touches nothing, whatever the modes"); err != nil {
+			return err
+		}
+	}
 	effects := scaling.Effects(old, next, states)
 	if len(effects) == 0 {
 		_, err := fmt.Fprintln(w, "nothing changes for any group")
@@ -63,6 +70,20 @@ func printDiff(ctx context.Context, r *remote, next []scaling.Group, w io.Writer
 		}
 	}
 	return nil
+}
+
+// onlyObserved reports whether a group that is trusted to act does not, since its
+// server was started with --observe.
+func onlyObserved(v api.Group) bool {
+	return v.Mode != string(scaling.ModeObserve) && slices.Contains(v.Statuses, string(scaling.StatusObserve))
+}
+
+func observing(groups []scaling.Group) []scaling.Group {
+	out := slices.Clone(groups)
+	for k := range out {
+		out[k].Mode = scaling.ModeObserve
+	}
+	return out
 }
 
 // groupOf is the group that a server has in force.

@@ -3,9 +3,11 @@ package engine_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scalehook/scalehook/internal/engine"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
@@ -49,6 +51,36 @@ func TestEffects(t *testing.T) {
 		}
 		r.reload(g)
 		r.awaitServing("web-1")
+	})
+	scenario(t, "a group that is renamed leaves its VMs released, and they go on serving in the same pool", nil, func(r *rig) {
+		r.awaitTwo()
+		g := r.group
+		g.Name, g.NamePattern = "www", "www-{n}"
+		want := []string{
+			"www: new group; it launches and removes by itself", "www: launches 1 to fill it up to 1",
+			"www: looks like web under another name: the VMs of web do not follow, they are released and stay in the pool",
+			"web: released: 2 VMs (web-1, web-2) and their members stay as they are",
+		}
+		if diff := cmp.Diff(want, r.effects(g)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: g, Provider: r.prov, Balancer: r.world.Pool("web")}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if got := r.owns(); got != "web-1 web-2 www-1" || r.readyMembers() != 3 {
+			t.Errorf("it owns %q, and %d members serve", got, r.readyMembers())
+		}
+		if got := r.orphans(); got != "released web-1, released web-2" {
+			t.Errorf("orphans: %s", got)
+		}
+		// And back.
+		r.reload(r.group)
+		r.order(scaling.OrderScaleIn, 1)
+		r.awaitServing("web-1")
+		if got := r.owns(); got != "web-1 www-1" {
+			t.Errorf("it owns %q", got)
+		}
 	})
 	scenario(t, "with --observe nothing is launched or removed", func(r *rig) { r.observe = true }, func(r *rig) {
 		g := r.group
