@@ -66,10 +66,13 @@ type Store struct {
 	tables *tables
 	reader *sql.DB // history and backups
 	writer *sql.DB // one connection, which is conn once the store is open
+	folder *sql.DB // one connection, which folds the log in
 
 	requests chan *request
 	closing  chan struct{}
 	ended    chan struct{} // the writer has
+	nudged   chan struct{}
+	folded   chan struct{} // foldBehind has ended
 	once     sync.Once
 	closeErr error
 
@@ -127,7 +130,7 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 	s := &Store{
 		path: path, log: opts.Logger, now: opts.Clock, opts: opts, origin: OriginKept,
 		tables: newTables(), prepared: map[string]*sql.Stmt{},
-		requests: make(chan *request), closing: make(chan struct{}), ended: make(chan struct{}),
+		requests: make(chan *request), closing: make(chan struct{}), ended: make(chan struct{}), nudged: make(chan struct{}, 1), folded: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -159,10 +162,15 @@ func open(ctx context.Context, path string, opts Options, list []migration) (_ *
 		return nil, err
 	}
 	s.reader.SetMaxOpenConns(2)
+	if s.folder, err = connect(path, "rw", "deferred", opts.busy); err != nil {
+		return nil, err
+	}
+	s.folder.SetMaxOpenConns(1)
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	go s.write() //nolint:gosec,contextcheck // it lives until Close, not as long as ctx
+	go s.foldBehind() //nolint:gosec,contextcheck // it lives until Close, not as long as ctx
+	go s.write()      //nolint:gosec,contextcheck // it lives until Close, not as long as ctx
 	return s, nil
 }
 
@@ -220,9 +228,8 @@ func (s *Store) prepare(ctx context.Context, list []migration) error {
 	if journal != "wal" {
 		return fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s): use a local disk", journal)
 	}
-	// The log goes into the database every 16 MiB: that takes two flushes, for
-	// which a commit has to wait.
-	if _, err := s.writer.ExecContext(ctx, "PRAGMA journal_size_limit = 16777216; PRAGMA wal_autocheckpoint = 4000"); err != nil {
+	pragmas := fmt.Sprintf("PRAGMA journal_size_limit = %d; PRAGMA wal_autocheckpoint = %d", logPages*pageSize, logPages)
+	if _, err := s.writer.ExecContext(ctx, pragmas); err != nil {
 		return err
 	}
 	if err := s.migrate(ctx, version, list); err != nil {

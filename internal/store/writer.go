@@ -171,6 +171,7 @@ func (s *Store) batch(ctx context.Context, b *batch, first *request) error {
 	if written {
 		s.commits = commits
 		s.remark(ctx)
+		s.nudge()
 	}
 	return nil
 }
@@ -321,18 +322,6 @@ func (s *Store) begin(ctx context.Context) error {
 	return nil
 }
 
-// fold moves the log into the database and empties it.
-func (s *Store) fold(ctx context.Context) error {
-	var busy, frames, moved int
-	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
-		return err
-	}
-	if busy != 0 {
-		return fmt.Errorf("%w: the log cannot be emptied after a flush of it failed", ErrLocked)
-	}
-	return nil
-}
-
 func (s *Store) own(ctx context.Context) error {
 	var epoch, version int64
 	if err := s.fence.QueryRowContext(ctx).Scan(&epoch, &version); err != nil {
@@ -407,6 +396,7 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.closing)
 		<-s.ended
+		<-s.folded
 		s.mu.Lock()
 		s.closed, s.cache = true, nil
 		s.mu.Unlock()
@@ -429,7 +419,7 @@ func (s *Store) shut() error {
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}
-	for _, db := range []*sql.DB{s.reader, s.writer} {
+	for _, db := range []*sql.DB{s.folder, s.reader, s.writer} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
