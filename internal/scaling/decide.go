@@ -268,7 +268,12 @@ func (d *decision) orderIn(v Verdict, o Order, done bool) (Verdict, bool) {
 		return Verdict{}, false // taken, and followed when everything was read
 	}
 	victim, why := d.victim(o.Instance)
-	d.restGate(&gs, victim)
+	if n := d.s.Count(StateInService); victim != nil && d.unwell(*victim) {
+		// A person may take out one after the other what the brake keeps.
+		gs.add("bounds", n-1 >= d.g.Min, "%d in service, and %s is unwell; min is %d", n, victim.Name, d.g.Min).count(n-1, d.g.Min)
+	} else {
+		d.restGate(&gs, victim)
+	}
 	gs.add("victim", victim != nil, "%s", why)
 	d.removalBudgetGate(&gs)
 	if _, bad := gs.failed(); bad {

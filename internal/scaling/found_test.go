@@ -187,3 +187,26 @@ func TestARefusedOrderHoldsNothing(t *testing.T) {
 		t.Errorf("held until %s, orders %v", w.st.HoldUntil, w.st.Orders)
 	}
 }
+
+// Too many are unwell at once: the brake says "an order for each", and so an
+// order takes one out although nobody healthy is left; never below min.
+func TestAnOrderTakesOutWhatTheBrakeKeeps(t *testing.T) {
+	ids := &seqIDs{}
+	w := serving(2).unwell(100, "i1", "i2")
+	if v := w.act(200, ids); !hasFailed(v, "replace/brake") {
+		t.Fatalf("%s: %s", v.Action, v.Reason)
+	}
+	w.order(scaling.OrderScaleIn, 1, "web-2")
+	if v := w.act(201, ids); v.Action != scaling.ActionScaleIn || v.Victim != "i2" {
+		t.Fatalf("%s: %s", v.Action, v.Reason)
+	}
+	w.st.Drained("i2", w.in.Group, at(202))
+	w.st.Gone("i2", w.in.Group, "removed", at(203))
+	w.order(scaling.OrderScaleIn, 1, "web-1")
+	if v := w.act(204, ids); v.OrderRefused == "" {
+		t.Errorf("below min: %s: %s", v.Action, v.Reason)
+	}
+	if v := w.act(205, ids); v.Action != scaling.ActionReplace || v.Victim != "i1" {
+		t.Errorf("the last one is replaced without the brake: %s: %s", v.Action, v.Reason)
+	}
+}
