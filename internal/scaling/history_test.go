@@ -16,7 +16,7 @@ import (
 
 // checksHere is how many histories each shard lives through where nobody says
 // otherwise (-rapid.checks or RAPID_CHECKS): with the two properties below, some 20 s of two cores.
-const checksHere = 2500
+const checksHere = 1500
 
 func TestMain(m *testing.M) {
 	flag.Parse()
