@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -422,9 +423,10 @@ func TestPain18MembersAreWhatTheInstancesAre(t *testing.T) {
 func TestPain19AFailedLaunchIsToldAndSticksNowhere(t *testing.T) {
 	scenario(t, "a VM that never answers is undone, said to be, and the next one comes", nil, func(r *rig) {
 		r.awaitServing("web-1")
-		bad := true
+		var bad atomic.Bool
+		bad.Store(true)
 		r.wrapHealth(func(m *scaling.MemberStatus) {
-			if bad && m.State == scaling.MemberJoining {
+			if bad.Load() && m.State == scaling.MemberJoining {
 				m.Health = scaling.HealthDown
 			}
 		})
@@ -432,7 +434,7 @@ func TestPain19AFailedLaunchIsToldAndSticksNowhere(t *testing.T) {
 		r.start()
 		r.alert(scaling.High, 1)
 		r.await("the first launch is undone", func() bool { return slices.Contains(r.activities(), "scale_out alert undone") })
-		bad = false
+		bad.Store(false)
 		for range 120 {
 			r.post(scaling.High, true)
 			time.Sleep(time.Second)

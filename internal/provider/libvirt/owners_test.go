@@ -49,6 +49,22 @@ func listed(t *testing.T, p *Provider) string {
 	return strings.Join(names, " ")
 }
 
+func unmarked(t *testing.T, p *Provider) string {
+	t.Helper()
+	vms, err := p.Unmarked(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, vm := range vms {
+		if vm.ID != "" || vm.Group != "" {
+			t.Errorf("%s is not ours and has id %q and group %q", vm.Name, vm.ID, vm.Group)
+		}
+		names = append(names, vm.Name)
+	}
+	return strings.Join(names, " ")
+}
+
 func TestTwoOwnersOfTheSameGroupNeverHarmEachOther(t *testing.T) {
 	conn := testHost(t)
 	templates := map[string]Template{"web": testTemplate()}
@@ -75,6 +91,9 @@ func TestTwoOwnersOfTheSameGroupNeverHarmEachOther(t *testing.T) {
 	before, volumes := domains(t, conn), volumeNames(t, conn)
 	if m, o := listed(t, mine), listed(t, theirs); m != "web-1" || o != "web-2" {
 		t.Errorf("listed: mine %q, theirs %q", m, o)
+	}
+	if got := unmarked(t, mine); !strings.Contains(got, "web-2") || strings.Contains(got, "web-1") {
+		t.Errorf("what is not mine: %q, want the neighbour's web-2 and not web-1", got)
 	}
 
 	// Whatever the neighbour asks for in the name of what is mine.
