@@ -201,7 +201,7 @@ func (s *server) awaitRemoval(n int, after time.Time) {
 	if !a.Cause.EvidenceAt.After(after) || a.Cause.Signal != "low" || a.Cause.Source != "prometheus" {
 		s.t.Errorf("it was removed for %+v, want evidence of Prometheus past %s", a.Cause, after)
 	}
-	if got := len(s.ended()) - n; got != 1 {
+	if got := len(s.activities()) - n; got != 1 {
 		s.t.Errorf("%d activities, want the one removal: %v", got, s.sinceThen(n))
 	}
 }
@@ -212,7 +212,7 @@ func TestPrometheusDead(t *testing.T) {
 	m.startAlertmanager(0)
 	prometheus := m.startPrometheus(4 * time.Second)
 	s := m.idleGroup("5m")
-	before := len(s.ended())
+	before := len(s.activities())
 
 	prometheus.Kill(t)
 	g := s.await("Prometheus is known to be dead", all(says("prometheus", "low", "unreachable"), status("degraded"), problem("prometheus")))
@@ -251,7 +251,7 @@ func TestAlertmanagerDead(t *testing.T) {
 	alertmanager := m.startAlertmanager(0)
 	m.startPrometheus(time.Second)
 	s := m.idleGroup("15s")
-	before := len(s.ended())
+	before := len(s.activities())
 
 	alertmanager.Kill(t)
 	s.await("Alertmanager is known to be dead", all(says("alertmanager", "low", "unreachable"), status("degraded"), problem("alertmanager")))
@@ -317,7 +317,7 @@ func TestTwoAlertmanagersBothPost(t *testing.T) {
 	if diff := cmp.Diff([]string{"fill done", "scale_out done", "scale_out done"}, s.sinceThen(0)); diff != "" {
 		t.Error(diff)
 	}
-	launches := s.ended()[1:]
+	launches := s.activities()[1:]
 	if settle := time.Duration(s.view(group).Settings.Settle); len(launches) == 2 && !launches[1].Cause.EvidenceAt.After(launches[0].Ended.Add(settle)) {
 		t.Errorf("the second launch rests on evidence of %s, the first ended at %s and settles for %s",
 			launches[1].Cause.EvidenceAt, launches[0].Ended, settle)
@@ -333,7 +333,7 @@ func TestServerGoneForLongerThanEveryLease(t *testing.T) {
 	s.start()
 	was := s.await("low stands and is confirmed, and only min keeps the second instance", all(serving(2), stands("low", true),
 		says("prometheus", "low", "firing"), says("alertmanager", "low", "firing")))
-	before := len(s.ended())
+	before := len(s.activities())
 	s.process.Kill(t)
 	testenv.Eventually(t, patience, "every lease to end", func() error {
 		if left := time.Until(condition(was, "low").Expires.Add(2 * time.Second)); left > 0 {

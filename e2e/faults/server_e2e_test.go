@@ -25,7 +25,7 @@ import (
 const group = "web"
 
 // patience bounds the wait for one thing on a busy machine; most come in seconds.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // binVariable names the folder of the programs under test.
 const binVariable = "SCALEHOOK_FAULTS_BIN"
@@ -294,8 +294,8 @@ func (s *server) desiredOf(name string, n int) {
 	}
 }
 
-// ended are the activities that ended, oldest first.
-func (s *server) ended() []api.Activity {
+// activities are all of the group, oldest first.
+func (s *server) activities() []api.Activity {
 	s.t.Helper()
 	list, err := s.client.Activities(s.t.Context(), group, "", 100)
 	if err != nil {
@@ -308,7 +308,7 @@ func (s *server) ended() []api.Activity {
 // sinceThen are the activities that were begun after the first n.
 func (s *server) sinceThen(n int) (kinds []string) {
 	s.t.Helper()
-	for _, a := range s.ended()[n:] {
+	for _, a := range s.activities()[n:] {
 		kinds = append(kinds, a.Kind+" "+a.Status)
 	}
 	return kinds
@@ -317,7 +317,7 @@ func (s *server) sinceThen(n int) (kinds []string) {
 // last is the activity that was begun last.
 func (s *server) last() api.Activity {
 	s.t.Helper()
-	list := s.ended()
+	list := s.activities()
 	if len(list) == 0 {
 		s.t.Fatal("no activity")
 	}
