@@ -338,7 +338,7 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 	now, gc, ids := t.in.Now, t.in.Group, t.g.eng.opts.IDs
 	s.Housekeep(now)
 	if t.lost != "" {
-		s.Pause = &scaling.Pause{Out: true, In: true, By: "scalehook", Reason: t.lost, At: now}
+		s.Pause = &scaling.Pause{Out: true, In: true, By: scaling.Self, Reason: t.lost, At: now}
 		changed = true
 	}
 	if !t.g.observing() {

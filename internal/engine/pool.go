@@ -52,13 +52,21 @@ func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
 // strangers adds to the wish what the pool was seen to have of ours and the state
 // does not know, as it stands: after the store was lost or restored such a member
 // may well serve. Only one without a VM, by a complete listing that began after
-// the pool was seen, is left out and so removed.
+// the pool was seen, is left out and so removed. A member of an instance that is
+// held stays as it stands too.
 func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) scaling.Pool {
 	inv := g.eng.inventory(gc.Group.Provider)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	held := map[string]bool{}
+	for k := range s.Instances {
+		if s.Held(&s.Instances[k]) {
+			held[s.Instances[k].ID] = true
+		}
+	}
+	want.Members = slices.DeleteFunc(want.Members, func(m scaling.Member) bool { return held[m.ID] })
 	for _, m := range g.pool.status.Members {
-		if m.Foreign || m.ID == "" || s.Instance(m.ID) != nil {
+		if m.Foreign || m.ID == "" || (s.Instance(m.ID) != nil && !held[m.ID]) {
 			continue
 		}
 		if inv != nil && inv.after(g.pool.seen.Add(-g.offset)) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/internal/store"
 )
 
 func (r *rig) ready() int {
@@ -168,4 +169,50 @@ func TestAMemberThatTheBalancerListsBlocksOnlyItself(t *testing.T) {
 		r.await("web-2 serves", func() bool { return strings.Contains(r.serving(), "web-2") })
 		r.await("another takes the place of web-1", func() bool { return r.serving() == "web-2 web-3" })
 	})
+}
+
+func TestARestoredStoreGoesOnWithNothing(t *testing.T) {
+	scenario(t, "a drain that was under way in the backup does not take the member that serves now", nil, func(r *rig) {
+		r.awaitTwo()
+		r.world.SetFaults(failing("apply.before"))
+		r.order(scaling.OrderScaleIn, 1)
+		r.await("web-2 drains", func() bool { return r.names(scaling.StateDraining) == "web-2" })
+		file := filepath.Join(t.TempDir(), "backup.db")
+		if err := r.store.Backup(context.Background(), file); err != nil {
+			t.Fatal(err)
+		}
+		r.halt()
+		r.world.SetFaults(nil)
+		// As scalehook restore does: everything is paused by scalehook itself.
+		r.db = file
+		r.paused(file)
+		r.start()
+		time.Sleep(10 * time.Minute)
+		if n := r.ready(); n != 2 || r.names(scaling.StateDraining) != "web-2" {
+			t.Fatalf("%d members take traffic, want 2; draining %q", n, r.names(scaling.StateDraining))
+		}
+		if err := r.eng.Resume(context.Background(), "web", "test"); err != nil {
+			t.Fatal(err)
+		}
+		r.awaitServing("web-1")
+	})
+}
+
+// paused pauses the group in a store that nobody has open, as a restore does.
+func (r *rig) paused(file string) {
+	r.t.Helper()
+	st, err := store.Open(context.Background(), file, store.Options{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	err = st.Change(context.Background(), "web", func(s *scaling.State) error {
+		s.Pause = &scaling.Pause{Out: true, In: true, By: scaling.Self, Reason: "restored", At: time.Now()}
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		r.t.Fatal(err)
+	}
 }

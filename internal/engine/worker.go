@@ -48,6 +48,10 @@ func (w *worker) run(ctx context.Context) {
 		if i == nil {
 			return
 		}
+		if st.Held(i) {
+			w.await(ctx, w.g.watch(), time.Second)
+			continue
+		}
 		gc := w.g.config()
 		var err error
 		switch i.State {

@@ -43,6 +43,21 @@ type Pause struct {
 	At      time.Time
 }
 
+// Self is By of a pause that scalehook set itself, since its knowledge of the group
+// may be behind the world: the store was lost or restored.
+const Self = "scalehook"
+
+// Held reports whether what was under way with an instance has to wait: the state
+// says that it comes or goes, but that is from before scalehook paused the group
+// because the state cannot be trusted. Resuming the group lets it go on.
+func (s *State) Held(i *Instance) bool {
+	return (i.State.Launching() || i.State.Leaving()) && s.heldSince(i.Since)
+}
+
+func (s *State) heldSince(t time.Time) bool {
+	return s.Pause != nil && s.Pause.By == Self && t.Before(s.Pause.At)
+}
+
 // Answer is what a request with an Idempotency-Key was answered.
 type Answer struct {
 	Key    string    `json:"key"`

@@ -268,7 +268,7 @@ func (s *State) Advance(g Group, now time.Time) bool {
 	changed := false
 	for k := range s.Open {
 		a := &s.Open[k]
-		if a.Kind != ActivityHandover || a.Status.Ended() {
+		if a.Kind != ActivityHandover || a.Status.Ended() || s.heldSince(a.Created) {
 			continue
 		}
 		next, old := s.Instance(a.Launch), s.Instance(a.Remove)
