@@ -250,7 +250,7 @@ func TestThePropertiesCanFail(t *testing.T) {
 // same ones.
 func firstFailure(r rules) (*history, int) {
 	for seed := range shards * checksHere {
-		if h := live(uint64(seed), someEvents(uint64(seed)), r, nil); h.err != nil { //nolint:gosec // not negative
+		if h := live(uint64(seed), someEvents(uint64(seed)), r, nil); h.err != nil {
 			return h, seed + 1
 		}
 	}
@@ -258,7 +258,7 @@ func firstFailure(r rules) (*history, int) {
 }
 
 func someEvents(seed uint64) []uint64 {
-	rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // it is to be the same every time
+	rnd := rand.New(rand.NewPCG(seed, 1))
 	out := make([]uint64, 40)
 	for k := range out {
 		out[k] = rnd.Uint64()
@@ -273,7 +273,7 @@ func TestTheSameHistoriesHoldWhereNothingIsBroken(t *testing.T) {
 		n /= 10
 	}
 	for seed := range n {
-		if h := live(uint64(seed), someEvents(uint64(seed)), theRules(), nil); h.err != nil { //nolint:gosec // not negative
+		if h := live(uint64(seed), someEvents(uint64(seed)), theRules(), nil); h.err != nil {
 			t.Fatalf("seed %d: %v", seed, h.err)
 		}
 	}

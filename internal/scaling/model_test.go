@@ -77,8 +77,8 @@ type history struct {
 type word uint64
 
 func (w *word) n(n int) int {
-	out := int(uint64(*w) % uint64(n)) //nolint:gosec // n is a small positive number
-	*w /= word(n)                      //nolint:gosec // as above
+	out := int(uint64(*w) % uint64(n))
+	*w /= word(n)
 	return out
 }
 
@@ -333,7 +333,7 @@ func (h *history) deliver(ns ...scaling.Notification) {
 // ask lets the sources answer: firing, absent, suppressed or unreachable, with
 // samples that are fresh, old, used before or of the future.
 func (h *history) ask(k int) {
-	w := word(k) //nolint:gosec // not negative
+	w := word(k)
 	h.known.Signals = true
 	h.look.Evidence, h.look.Asked = nil, map[string]time.Time{}
 	for n, src := range h.g.Confirm {

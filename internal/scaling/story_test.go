@@ -79,13 +79,15 @@ func lines(s *scaling.State) []string {
 	for _, a := range s.Open {
 		l := fmt.Sprintf("act     %s %s of %q: %s, launch %q, remove %q, cause %s/%s/%s/%s/%s, created %s, ended %s, %q", a.ID, a.Kind, a.Group, a.Status, a.Launch, a.Remove,
 			a.Cause.Kind, a.Cause.Signal, a.Cause.Source, sec(a.Cause.EvidenceAt), a.Cause.By, sec(a.Created), sec(a.Ended), a.Outcome)
+		parts := []string{l}
 		for _, st := range a.Steps {
-			l += fmt.Sprintf("; %s %s..%s", st.Name, sec(st.Started), sec(st.Ended))
+			part := fmt.Sprintf("%s %s..%s", st.Name, sec(st.Started), sec(st.Ended))
 			if st.Tries > 0 {
-				l += fmt.Sprintf(" %d tries %q", st.Tries, st.Err)
+				part += fmt.Sprintf(" %d tries %q", st.Tries, st.Err)
 			}
+			parts = append(parts, part)
 		}
-		out = append(out, l)
+		out = append(out, strings.Join(parts, "; "))
 	}
 	for _, l := range s.Leases {
 		out = append(out, fmt.Sprintf("lease   %s %s: starts %s, first %s, last %s, expires %s", l.Signal, l.Fingerprint, sec(l.StartsAt), sec(l.FirstSeen), sec(l.LastSeen), sec(l.Expires)))
@@ -221,6 +223,7 @@ func TestStories(t *testing.T) {
 			in.Maintenance = &scaling.Maintenance{Name: "night", In: true, Until: at(300)}
 			s.Pause = &scaling.Pause{In: true, Out: true, Until: at(200)}
 		}))},
+		{"what is asked in a pause without an end", asked(high(2).with(func(_ *scaling.Input, s *scaling.State) { s.Pause = &scaling.Pause{Out: true, By: "ops"} }))},
 		{"what is asked in a pause with an end", asked(high(2).with(func(_ *scaling.Input, s *scaling.State) { s.Pause = &scaling.Pause{Out: true, Until: at(201)} }))},
 		{"what is asked when nobody confirms", asked(serving(2).lease(scaling.High, 10).lease(scaling.Low, 10))},
 		{"what is asked without a source", asked(serving(2).lease(scaling.Low, 10).set(func(g *scaling.Group) { g.Confirm = nil }))},
