@@ -59,10 +59,10 @@ func TestThePropertiesCanFail(t *testing.T) {
 		"used evidence is used again":       {blind(func(_ *scaling.Input, s *scaling.State) { s.Consumed = nil }), []string{"evidence"}},
 		"the settle time is not waited for": {blind(func(_ *scaling.Input, s *scaling.State) { s.LastActionEnd = time.Time{} }), []string{"settle"}},
 		"the cooldown is not waited for":    {blind(func(_ *scaling.Input, s *scaling.State) { s.CooldownUntil = time.Time{} }), []string{"cooldown"}},
-		"high does not contradict low": {blind(func(in *scaling.Input, s *scaling.State) {
+		"high does not contradict low": {blind(func(_ *scaling.Input, s *scaling.State) {
 			s.Leases = slices.DeleteFunc(s.Leases, func(l scaling.Lease) bool { return l.Signal == scaling.High })
 		}), []string{"contradiction"}},
-		"a source's high does not contradict": {blind(func(in *scaling.Input, s *scaling.State) {
+		"a source's high does not contradict": {blind(func(in *scaling.Input, _ *scaling.State) {
 			in.Lookup.Evidence = slices.DeleteFunc(in.Lookup.Evidence, func(e scaling.Evidence) bool { return e.Signal == scaling.High && e.State == scaling.EvidenceFiring })
 		}), []string{"contradiction"}},
 		"low needs no source": {blind(func(in *scaling.Input, _ *scaling.State) { forge(in, scaling.Low, in.Now) }), []string{"low"}},
@@ -198,7 +198,7 @@ func TestThePropertiesCanFail(t *testing.T) {
 			}
 		}, []string{"primary"}},
 		"standby takes the last one": {func(r *rules) {
-			r.standby = func(s *scaling.State, id string, on bool, g scaling.Group, now time.Time, ids scaling.IDs) error {
+			r.standby = func(s *scaling.State, id string, on bool, _ scaling.Group, now time.Time, _ scaling.IDs) error {
 				i := s.Instance(id)
 				if on && i.State == scaling.StateInService {
 					s.Enter(id, scaling.StateStandby, time.Time{}, now)

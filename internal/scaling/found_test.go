@@ -157,7 +157,7 @@ func TestWhatIsNotKnownIsNotHealthyAgain(t *testing.T) {
 		"it is not the one that is left":          {suspect(2, "i1").confirmed(scaling.Low, 180).with(func(_ *scaling.Input, s *scaling.State) { s.Instance("i1").Protected = true }), wanted{failed: "scale_in/bounds"}},
 		"it goes before a healthy one":            {suspect(3, "i2").confirmed(scaling.Low, 180), wanted{action: scaling.ActionScaleIn, victim: "i2", source: "prometheus"}},
 		"it takes over from nobody":               {suspect(3, "i2").order(scaling.OrderHandover, 0, ""), wanted{action: scaling.ActionHandover, victim: "i1", heir: "i3"}},
-		"it is not replaced on what is not known": {suspect(2, "i2").with(func(in *scaling.Input, s *scaling.State) { s.Instance("i2").SuspectSince = at(0) }), wanted{}},
+		"it is not replaced on what is not known": {suspect(2, "i2").with(func(_ *scaling.Input, s *scaling.State) { s.Instance("i2").SuspectSince = at(0) }), wanted{}},
 	})
 }
 

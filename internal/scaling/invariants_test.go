@@ -222,8 +222,7 @@ func (h *history) begun(before scaling.State, v scaling.Verdict) {
 		}
 		return
 	}
-	//exhaustive:ignore those that are not here wish for nothing
-	switch v.Action {
+	switch v.Action { //nolint:exhaustive // the others wish for nothing
 	case scaling.ActionScaleOut, scaling.ActionFill, scaling.ActionAdopt, scaling.ActionScaleIn, scaling.ActionCancelDrain:
 		if s.Desired < h.g.Min || s.Desired > h.g.Max {
 			h.fail("desired", "%d after %s", s.Desired, v.Action)

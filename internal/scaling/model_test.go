@@ -434,10 +434,10 @@ func (h *history) workOn(i scaling.Instance, outcome int) {
 			s.Drained(id, h.g, h.now)
 		}
 	case scaling.StateRemoving:
-		switch {
-		case outcome == 1:
+		switch outcome {
+		case 1:
 			s.FailRemove(id, "refused", h.now)
-		case outcome == 0:
+		case 0:
 			if i.Adopted {
 				h.baseline = m != nil && i.Failure != ""
 			}

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,7 @@ func main() {
 	)
 	flag.Parse()
 	r := run{dir: *dir, files: strings.Split(*files, ","), parallel: *parallel, checks: *checks, limit: *limit, only: *only, list: *list}
-	if err := r.all(context.Background(), *explained); err != nil {
+	if err := r.all(context.Background(), os.Stdout, *explained); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
@@ -65,7 +66,7 @@ type run struct {
 // variable names the mistake that is switched on.
 const variable = "SCALEHOOK_MUTANT"
 
-func (r run) all(ctx context.Context, explained string) error {
+func (r run) all(ctx context.Context, out io.Writer, explained string) error {
 	reasons, err := readReasons(explained)
 	if err != nil {
 		return err
@@ -81,7 +82,7 @@ func (r run) all(ctx context.Context, explained string) error {
 	}
 	if r.list {
 		for _, x := range m.mutants {
-			fmt.Println(x)
+			_, _ = fmt.Fprintln(out, x)
 		}
 		return nil
 	}
@@ -89,12 +90,12 @@ func (r run) all(ctx context.Context, explained string) error {
 	if err != nil {
 		return err
 	}
-	if out, ok := r.try(ctx, binary, 0); !ok {
-		return fmt.Errorf("the tests fail without any mistake:\n%s", out)
+	if said, ok := r.try(ctx, binary, 0); !ok {
+		return fmt.Errorf("the tests fail without any mistake:\n%s", said)
 	}
 	began := time.Now()
 	survivors := r.runAll(ctx, binary, m.mutants)
-	return report(m.mutants, survivors, reasons, explained, time.Since(began))
+	return report(out, m.mutants, survivors, reasons, explained, time.Since(began))
 }
 
 // build compiles the tests with all mistakes in them.
@@ -120,7 +121,7 @@ func (r run) build(ctx context.Context, work string, m *mutation) (string, error
 		return "", fmt.Errorf("write the overlay: %w", err)
 	}
 	binary := filepath.Join(work, "tests")
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay", file, "-o", binary, "./"+r.dir)
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay", file, "-o", binary, "./"+r.dir) //nolint:gosec // the package that the caller names
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("compile the tests: %w\n%s", err, out)
 	}
@@ -131,6 +132,7 @@ func (r run) build(ctx context.Context, work string, m *mutation) (string, error
 func (r run) try(ctx context.Context, binary string, id int) (string, bool) {
 	ctx, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
+	//nolint:gosec // the binary that was just built
 	cmd := exec.CommandContext(ctx, binary, "-test.failfast", "-test.skip=^TestThePropertiesCanFail$", "-rapid.nofailfile", "-rapid.shrinktime=1ms",
 		"-rapid.seed=1", "-rapid.checks="+strconv.Itoa(r.checks), "-test.short", "-test.cpu=1")
 	cmd.Dir = r.dir
@@ -176,18 +178,18 @@ func (r run) runAll(ctx context.Context, binary string, all []mutant) []mutant {
 
 var errUnexplained = errors.New("survivors that nobody explains, or explanations without a survivor")
 
-func report(all, survivors []mutant, reasons map[string]string, file string, took time.Duration) error {
+func report(w io.Writer, all, survivors []mutant, reasons map[string]string, file string, took time.Duration) error {
 	unexplained := 0
 	used := map[string]bool{}
 	for _, x := range survivors {
 		used[x.key()] = true
 		if reason, ok := reasons[x.key()]; ok {
-			fmt.Printf("explained  %s\n           %s\n", x, reason)
+			_, _ = fmt.Fprintf(w, "explained  %s\n           %s\n", x, reason)
 			continue
 		}
 		unexplained++
-		fmt.Printf("SURVIVOR   %s\n", x)
-		fmt.Printf("  -%s\n  +%s\n  %s\n", x.before, x.after, x.key())
+		_, _ = fmt.Fprintf(w, "SURVIVOR   %s\n", x)
+		_, _ = fmt.Fprintf(w, "  -%s\n  +%s\n  %s\n", x.before, x.after, x.key())
 	}
 	known := map[string]bool{}
 	for _, x := range all {
@@ -197,10 +199,10 @@ func report(all, survivors []mutant, reasons map[string]string, file string, too
 	for key := range reasons {
 		if !known[key] {
 			stale++
-			fmt.Printf("STALE      %s: %s: there is no such mistake any more\n", file, key)
+			_, _ = fmt.Fprintf(w, "STALE      %s: %s: there is no such mistake any more\n", file, key)
 		}
 	}
-	fmt.Printf("%d mistakes, %d noticed, %d survivors explained, %d not; %s\n", len(all), len(all)-len(survivors), len(survivors)-unexplained,
+	_, _ = fmt.Fprintf(w, "%d mistakes, %d noticed, %d survivors explained, %d not; %s\n", len(all), len(all)-len(survivors), len(survivors)-unexplained,
 		unexplained, took.Round(time.Second))
 	if unexplained+stale > 0 {
 		return errUnexplained

@@ -326,9 +326,9 @@ func (m *maker) stmt(s ast.Stmt, open bool) {
 		m.block(s.Body.List, true)
 	case *ast.SwitchStmt:
 		m.simple(s.Init)
-		hasDefault := slices.ContainsFunc(s.Body.List, func(c ast.Stmt) bool { return c.(*ast.CaseClause).List == nil }) //nolint:errcheck,forcetypeassert // the grammar
+		hasDefault := slices.ContainsFunc(s.Body.List, func(c ast.Stmt) bool { return c.(*ast.CaseClause).List == nil })
 		for _, c := range s.Body.List {
-			cc := c.(*ast.CaseClause) //nolint:errcheck,forcetypeassert // the grammar
+			cc := c.(*ast.CaseClause)
 			if s.Tag == nil {
 				m.exprs(cc.List)
 			}
@@ -438,7 +438,7 @@ func (m *maker) binary(e *ast.BinaryExpr, b *types.Basic) {
 	with := func(op string) string { return m.text(e.X) + " " + op + " " + m.text(e.Y) }
 	from := m.off(e.OpPos)
 	to := from + len(e.Op.String())
-	switch e.Op {
+	switch e.Op { //nolint:exhaustive // the other operators compare or compute nothing that is turned
 	case token.EQL, token.NEQ:
 		m.wrap(e, fmt.Sprintf("(mutOn(%d) != (", m.add(e, t, "!("+t+")")), "))")
 	case token.LSS, token.LEQ, token.GTR, token.GEQ:
