@@ -64,6 +64,9 @@ type past struct {
 	failed   map[string]bool
 	log      []string
 	problems []string
+	// kept are VMs that are nobody's, or were adopted: they outlive everything but
+	// somebody who removes them by hand.
+	kept map[string]bool
 }
 
 func (p *past) logf(format string, args ...any) {
@@ -299,7 +302,7 @@ func newPast(t *testing.T, seed uint64) *past {
 	cfg.VMs = []simulated.ForeignVM{{Name: "vm-test", VCPUs: 1}}
 	p := &past{
 		t: t, rnd: rnd, odds: rand.New(rand.NewPCG(seed, 3)),
-		db: filepath.Join(t.TempDir(), "s.db"), said: map[string]bool{}, created: map[string]time.Time{}, failed: map[string]bool{},
+		db: filepath.Join(t.TempDir(), "s.db"), said: map[string]bool{}, created: map[string]time.Time{}, failed: map[string]bool{}, kept: map[string]bool{"vm-test": true},
 	}
 	w, err := simulated.NewWorld(cfg, simulated.Options{Faults: p.fault})
 	if err != nil {
@@ -416,11 +419,20 @@ func (p *past) happen() {
 		name, power := p.anybody(), []scaling.Power{scaling.PowerStopped, scaling.PowerPaused, scaling.PowerRunning, scaling.PowerCrashed}[p.n(4)]
 		_ = p.world.SetPower(name, power)
 	case 9:
-		_ = p.world.RemoveVM(p.anybody())
+		name := p.anybody()
+		delete(p.kept, name)
+		_ = p.world.RemoveVM(name)
 	case 10:
 		name := p.anybody()
 		p.with(func() { p.empty, p.hidden = p.rnd.IntN(3) == 0, name })
 	case 11:
+		if name := fmt.Sprintf("copy-%d", len(p.kept)); p.n(2) == 0 && len(p.kept) < 4 {
+			// Somebody clones a VM by hand, and its mark with it.
+			if _, err := p.world.CloneVM(name, p.anybody()); err == nil {
+				p.kept[name] = true
+			}
+			return
+		}
 		_ = p.world.ForgetPool("web")
 	case 12:
 		p.halt()
@@ -460,6 +472,7 @@ func (p *past) calm() {
 		_ = p.eng.Protect(quietly(), "web", i.ID, false, "ops")
 		_ = p.eng.Standby(quietly(), "web", i.ID, false, "ops")
 		if i.State == scaling.StateFailed {
+			delete(p.kept, i.Name)
 			_ = p.world.RemoveVM(i.Name)
 		}
 		_ = p.world.SetPower(i.Name, scaling.PowerRunning)
@@ -530,6 +543,11 @@ func TestHistories(t *testing.T) {
 				}
 				synctest.Wait()
 				p.halt()
+				for name := range p.kept {
+					if err := p.world.SetPower(name, scaling.PowerRunning); err != nil {
+						p.problems = append(p.problems, name+" is gone, which was not ours to delete")
+					}
+				}
 				if why != "" {
 					p.problems = append(p.problems, "it never settled: "+why)
 				}
@@ -540,4 +558,55 @@ func TestHistories(t *testing.T) {
 		})
 	}
 	t.Logf("%d histories of %d events in %s", *histories, events, time.Since(began).Round(time.Millisecond))
+}
+
+// The observer can find something: each of these changes breaks a rule.
+func TestTheObserverSees(t *testing.T) {
+	base := func() scaling.State {
+		s := scaling.State{Primary: "a", LastActionEnd: time.Unix(1000, 0), Consumed: map[scaling.Signal]time.Time{scaling.Low: time.Unix(1100, 0)}}
+		for _, id := range []string{"a", "b"} {
+			s.Instances = append(s.Instances, scaling.Instance{ID: id, Name: id, State: scaling.StateInService})
+		}
+		return s
+	}
+	acts := func(sig scaling.Signal, at int64) func(_, after *scaling.State) {
+		return func(_, after *scaling.State) {
+			after.Open = []scaling.Activity{{ID: "x", Kind: scaling.ActivityScaleIn, Cause: scaling.Cause{Kind: scaling.CauseAlert, Signal: sig, EvidenceAt: time.Unix(at, 0)}}}
+		}
+	}
+	tests := map[string]struct {
+		change func(before, after *scaling.State)
+		want   string
+	}{
+		"nothing happens":   {func(_, _ *scaling.State) {}, ""},
+		"one of two drains": {func(_, after *scaling.State) { after.Instances[1].State = scaling.StateDraining }, ""},
+		"one of two drains, one is unwell": {func(_, after *scaling.State) {
+			after.Instances[1].State = scaling.StateDraining
+			after.Instances[0].SuspectSince = time.Unix(1, 0)
+		}, "leaves 0 healthy"},
+		"a protected one drains": {func(before, after *scaling.State) {
+			before.Instances[1].Protected = true
+			after.Instances[1].State = scaling.StateDraining
+		}, "protected"},
+		"one is removed without a drain": {func(_, after *scaling.State) { after.Instances[1].State = scaling.StateRemoving }, "went from in_service"},
+		"the primary drains":             {func(_, after *scaling.State) { after.Instances[0].State = scaling.StateDraining }, "primary"},
+		"there are more than max": {func(_, after *scaling.State) {
+			after.Instances = append(after.Instances, scaling.Instance{ID: "c"}, scaling.Instance{ID: "d"})
+		}, "4 owned of at most 3"},
+		"evidence is used again":          {acts(scaling.Low, 1100), "was used"},
+		"evidence that nobody gave":       {acts(scaling.Low, 1200), "nobody gave"},
+		"evidence from before the settle": {acts(scaling.High, 1001), "last action ended"},
+		"what was used falls":             {func(_, after *scaling.State) { after.Consumed = nil }, "falls"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := &past{t: t, said: map[string]bool{}, failed: map[string]bool{}, group: scaling.Group{Min: 1, Max: 3, Cooldown: time.Minute, RemovalsPerHour: 5}}
+			before, after := base(), base()
+			tt.change(&before, &after)
+			p.audit(&before, &after)
+			if got := strings.Join(p.problems, "; "); !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
+				t.Errorf("found %q, want %q", got, tt.want)
+			}
+		})
+	}
 }
