@@ -203,9 +203,13 @@ func TestAnOrderTakesOutWhatTheBrakeKeeps(t *testing.T) {
 	w.st.Drained("i2", w.in.Group, at(202))
 	w.st.Gone("i2", w.in.Group, "removed", at(203))
 	w.order(scaling.OrderScaleIn, 1, "web-1")
-	if v := w.act(204, ids); v.OrderRefused == "" {
+	v := w.act(204, ids)
+	if v.OrderRefused == "" {
 		t.Errorf("below min: %s: %s", v.Action, v.Reason)
 	}
+	g, _ := gate(v, "scale_in/bounds")
+	number(t, "value", g.Value, 0)
+	number(t, "bound", g.Bound, 1)
 	if v := w.act(205, ids); v.Action != scaling.ActionReplace || v.Victim != "i1" {
 		t.Errorf("the last one is replaced without the brake: %s: %s", v.Action, v.Reason)
 	}

@@ -303,3 +303,42 @@ func TestAnOrderIsFollowedAfterFailures(t *testing.T) {
 		t.Errorf("%s: %s", v.Action, v.Reason)
 	}
 }
+
+// What was under way when the store was lost or restored waits for a person; what
+// was begun since, by order, does not, nor does anything in a person's own pause.
+func TestWhatIsHeld(t *testing.T) {
+	restored := &scaling.Pause{Out: true, In: true, By: scaling.Self, At: at(160)}
+	for name, tt := range map[string]struct {
+		pause *scaling.Pause
+		state scaling.InstanceState
+		since int
+		want  bool
+	}{
+		"a launch from before":            {restored, scaling.StateBooting, 159, true},
+		"a removal from before":           {restored, scaling.StateDraining, 159, true},
+		"one that serves":                 {restored, scaling.StateInService, 159, false},
+		"a launch since":                  {restored, scaling.StateBooting, 160, false},
+		"a removal since":                 {restored, scaling.StateRemoving, 161, false},
+		"without a pause":                 {nil, scaling.StateBooting, 159, false},
+		"in the pause that somebody made": {&scaling.Pause{Out: true, In: true, By: "ops", At: at(160)}, scaling.StateBooting, 159, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := serving(2)
+			w.st.Pause = tt.pause
+			i := w.st.Instance("i2")
+			i.State, i.Since = tt.state, at(tt.since)
+			if got := w.st.Held(i); got != tt.want {
+				t.Errorf("held %t, want %t", got, tt.want)
+			}
+		})
+	}
+	for _, created := range []int{159, 160} {
+		w, _ := handing(t, 2)
+		w.launched(210)
+		w.st.Pause = restored
+		w.st.Open[0].Created = at(created)
+		if got, want := w.advance(211), created >= 160; got != want {
+			t.Errorf("a handover of %d is advanced: %t, want %t", created, got, want)
+		}
+	}
+}
