@@ -188,11 +188,13 @@ groups:
 %s`, e.path("world"), e.network, e.path("admin.sock"), e.path("master.sock"), e.port, pool, more)
 }
 
-// startServer starts a server with two instances in service.
+// startServer starts a server with two instances in service, web-2 the newest.
 func (e *edge) startServer(config string) *server {
 	e.t.Helper()
 	s := newServer(e.t, here(), testenv.FreeAddress(e.t), config)
 	s.start()
+	s.desired(1)
+	s.await("an instance in service", serving(1))
 	s.desired(2)
 	s.await("two instances in service", serving(2))
 	testenv.Eventually(e.t, patience, "both to be up at HAProxy", e.have("UP", "UP"))

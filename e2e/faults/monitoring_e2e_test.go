@@ -254,6 +254,7 @@ func TestAlertmanagerDead(t *testing.T) {
 	before := len(s.activities())
 
 	alertmanager.Kill(t)
+	killed := time.Now()
 	s.await("Alertmanager is known to be dead", all(says("alertmanager", "low", "unreachable"), status("degraded"), problem("alertmanager")))
 	s.resume() // Prometheus says low, and nobody can say whether it is silenced
 	g := s.await("the condition ends with its lease", stands("low", false))
@@ -264,9 +265,8 @@ func TestAlertmanagerDead(t *testing.T) {
 		t.Errorf("without Alertmanager there was %v", got)
 	}
 
-	back := time.Now()
 	m.startAlertmanager(0)
-	s.awaitRemoval(before, back)
+	s.awaitRemoval(before, killed) // Prometheus was there all the time
 	s.await("nothing is wrong any more", noStatus("degraded"))
 }
 
