@@ -309,7 +309,7 @@ func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance,
 		return w.release(ctx, gc, i, "released as it was found")
 	}
 	if !launchFailed {
-		if done, err := w.snapshot(ctx, gc, i); err != nil || !done {
+		if done, err := w.snapshot(ctx, gc, i, st); err != nil || !done {
 			return err
 		}
 		if done, err := w.stop(ctx, gc, i, st); err != nil || !done {
@@ -379,9 +379,12 @@ func (w *worker) release(ctx context.Context, gc GroupConfig, i scaling.Instance
 
 // snapshot keeps a copy where the group asks for one. A removal whose snapshot is
 // refused for good does not go on: the copy was wanted.
-func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instance) (bool, error) {
+func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instance, st *scaling.State) (bool, error) {
+	// It was taken before the guest was asked to stop.
+	step := w.step(st)
+	stopping := step == "shutdown" || step == "power_off" || step == "delete"
 	sn, ok := gc.Provider.(scaling.Snapshotter)
-	if !gc.Group.Snapshot || !ok || i.PoweredOff {
+	if !gc.Group.Snapshot || !ok || i.PoweredOff || stopping {
 		return true, nil
 	}
 	err := w.call(ctx, gc, "snapshot", func(ctx context.Context) error {
