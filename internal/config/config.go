@@ -112,7 +112,7 @@ type Group struct {
 	Grace time.Duration `yaml:"grace"`
 	// MaxUnhealthy is the share of the instances in service that may be unwell for
 	// one of them to be replaced; more at once look like a fault of something else.
-	// One always may. Default 50%.
+	// One always may; 100% is no brake at all. Default 50%.
 	MaxUnhealthy Ratio `yaml:"max_unhealthy"`
 	// Maintenance lists windows in which nothing is begun by itself.
 	Maintenance Windows `yaml:"maintenance"`

@@ -195,6 +195,10 @@ func (c *Config) validateGroup(p *problems, path []string, g *Group) {
 	default:
 		p.addf(at("victim"), "%q: use newest, oldest or least_busy", g.Victim)
 	}
+	// All of them is a choice that can be made here, other than with a threshold.
+	if t := g.MaxUnhealthy.Text; t == "100%" || t == "1" {
+		g.MaxUnhealthy.Value, g.MaxUnhealthy.err = 1, nil
+	}
 	if g.MaxUnhealthy.err != nil {
 		p.add(at("max_unhealthy"), g.MaxUnhealthy.err)
 	}

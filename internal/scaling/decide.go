@@ -384,7 +384,7 @@ func (d *decision) replace() (Verdict, bool) {
 	gs.timer("grace", fmt.Sprintf("the grace time of %s, which is unknown (%s)", victim.Name, why), victim.SuspectSince.Add(d.g.Grace), d.now)
 	most := max(1, int(d.g.MaxUnhealthy*float64(serving)))
 	gs.add("brake", unwell <= most, "%d of %d in service are unwell; more than %d at once look like a fault elsewhere", unwell, serving, most).
-		count(unwell, most).change("at most %d unwell at once, or an order for each", most)
+		count(unwell, most).change("at most %d unwell at once, or an order for each, or a larger max_unhealthy", most)
 	d.trustGates(&gs)
 	d.pauseGate(&gs, false)
 	d.removalBudgetGate(&gs)

@@ -289,7 +289,9 @@ func (s *State) Advance(g Group, now time.Time) bool {
 		case old.SuspectSince.IsZero() && (!next.SuspectSince.IsZero() || s.well()-1 < g.Min):
 			// The successor, or another one that serves, turned unwell meanwhile.
 		default:
-			s.Primary = next.ID
+			if s.Primary == old.ID {
+				s.Primary = next.ID
+			}
 			s.drain(old.ID, a.ID, now)
 			changed = true
 		}
