@@ -131,3 +131,22 @@ func TestAFailedAdoptionIsTriedAgain(t *testing.T) {
 		t.Errorf("%s: %s", v.Action, v.Reason)
 	}
 }
+
+// A handover of another instance than the primary leaves the primary alone.
+func TestAHandoverOfAnotherLeavesThePrimary(t *testing.T) {
+	for name, tt := range map[string]struct{ instance, want string }{
+		"another": {"web-2", "i1"},
+		"itself":  {"web-1", "i2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := serving(3).order(scaling.OrderHandover, 0, tt.instance)
+			if v := begin(w, &seqIDs{}); v.Action != scaling.ActionHandover {
+				t.Fatal(v.Reason)
+			}
+			w.st.Advance(w.in.Group, at(201))
+			if w.st.Primary != tt.want {
+				t.Errorf("primary %q, want %q", w.st.Primary, tt.want)
+			}
+		})
+	}
+}
