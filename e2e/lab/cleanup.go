@@ -52,8 +52,11 @@ func (l *Lab) writeState() error {
 // CleanupAll removes what crashed programs left of their labs below dir
 // (Options.Dir; empty: os.TempDir()) and returns the folders removed. A lab
 // whose program is alive is left alone. A process is ended only if it carries
-// the lab's mark in its environment or is the lab's noted process 1.
+// the lab's mark in its environment or is the lab's noted process 1. log may be nil.
 func CleanupAll(ctx context.Context, dir string, log *slog.Logger) ([]string, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if dir == "" {
 		dir = os.TempDir()
 	}
