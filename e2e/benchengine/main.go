@@ -46,8 +46,9 @@ func main() {
 	flag.StringVar(&f.heap, "memprofile", "", "file for a heap profile of the groups at rest")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Stdout, f); err != nil {
+	err := run(ctx, os.Stdout, f)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchengine:", err)
 		os.Exit(1)
 	}
@@ -73,7 +74,7 @@ func run(ctx context.Context, out io.Writer, f flags) (err error) {
 		defer pprof.StopCPUProfile()
 	}
 	var rests []rest
-	for _, text := range strings.Split(f.groups, ",") {
+	for text := range strings.SplitSeq(f.groups, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil || n < 1 {
 			return fmt.Errorf("-groups: %q is no number of groups", text)

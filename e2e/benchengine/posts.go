@@ -65,7 +65,7 @@ func posts(ctx context.Context, f flags) (p post, err error) {
 	if err := os.WriteFile(secret, []byte(token), 0o600); err != nil {
 		return p, err
 	}
-	srv, err := webhook.New(webhook.Options{
+	srv, err := webhook.New(webhook.Options{ //nolint:contextcheck // a handler has its request's
 		Intake: eng, Operator: eng, Viewer: eng, Logger: log, Registry: reg,
 		Tokens: []webhook.Token{{Name: "am", File: secret, Role: webhook.RoleAlerts}},
 	})

@@ -195,7 +195,7 @@ func atRest(ctx context.Context, f flags, n int) (r rest, err error) {
 	if err != nil {
 		return r, err
 	}
-	srv, err := webhook.New(webhook.Options{Intake: eng, Operator: eng, Viewer: eng, Logger: log, Registry: reg, Build: api.BuildInfo{}})
+	srv, err := webhook.New(webhook.Options{Intake: eng, Operator: eng, Viewer: eng, Logger: log, Registry: reg, Build: api.BuildInfo{}}) //nolint:contextcheck // a handler has its request's
 	if err != nil {
 		return r, err
 	}
