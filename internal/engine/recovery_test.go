@@ -83,9 +83,8 @@ func TestFailedIsNotForEver(t *testing.T) {
 		r.awaitServing("web-1")
 		r.order(scaling.OrderScaleOut, 1)
 		r.awaitServing("web-1 web-2")
-		bad := true
 		r.world.SetFaults(func(_ context.Context, point string, _ scaling.Ref) error {
-			if bad && point == "delete.before" {
+			if point == "delete.before" {
 				return scaling.Errorf(scaling.Conflict, "its disk is being copied")
 			}
 			return nil

@@ -14,10 +14,10 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// refusing fails one point with a class for as long as it is told to.
-func refusing(on *bool, c scaling.Class, points ...string) simulated.FaultFunc {
+// refusing fails points with a class, until other faults are set.
+func refusing(c scaling.Class, points ...string) simulated.FaultFunc {
 	return func(_ context.Context, point string, _ scaling.Ref) error {
-		if *on && slices.Contains(points, point) {
+		if slices.Contains(points, point) {
 			return scaling.Errorf(c, "fault at %s", point)
 		}
 		return nil
@@ -52,19 +52,17 @@ func TestSnapshots(t *testing.T) {
 		}
 	})
 	scenario(t, "a copy that fails for the moment is tried again", snapshots, func(r *rig) {
-		on := true
-		r.world.SetFaults(refusing(&on, scaling.Temporary, "snapshot.before"))
+		r.world.SetFaults(refusing(scaling.Temporary, "snapshot.before"))
 		shrink(r)
 		time.Sleep(2 * time.Minute)
 		if r.names(scaling.StateRemoving) != "web-2" {
 			t.Errorf("removing: %q", r.names(scaling.StateRemoving))
 		}
-		on = false
+		r.world.SetFaults(nil)
 		r.awaitServing("web-1")
 	})
 	scenario(t, "a copy that is refused for good keeps what was to be copied", snapshots, func(r *rig) {
-		on := true
-		r.world.SetFaults(refusing(&on, scaling.Permanent, "snapshot.before"))
+		r.world.SetFaults(refusing(scaling.Permanent, "snapshot.before"))
 		shrink(r)
 		r.await("failed", func() bool { return r.names(scaling.StateFailed) == "web-2" })
 		if left := strings.Join(r.world.Leftovers(), " "); !strings.Contains(left, "VM web-2") {
@@ -77,20 +75,18 @@ func TestLettingABaselineGo(t *testing.T) {
 	adopting := func(r *rig) { r.group.Adopt, r.group.Min = []string{"vm-test"}, 0 }
 	scenario(t, "a mark that cannot be taken off for the moment is tried again", adopting, func(r *rig) {
 		r.awaitServing("vm-test")
-		on := true
-		r.world.SetFaults(refusing(&on, scaling.Temporary, "release.before"))
+		r.world.SetFaults(refusing(scaling.Temporary, "release.before"))
 		r.order(scaling.OrderScaleIn, 1)
 		time.Sleep(2 * time.Minute)
 		if r.names(scaling.StateRemoving) != "vm-test" {
 			t.Errorf("removing: %q", r.names(scaling.StateRemoving))
 		}
-		on = false
+		r.world.SetFaults(nil)
 		r.awaitServing("")
 	})
 	scenario(t, "a mark that is refused to be taken off is for a person to see", adopting, func(r *rig) {
 		r.awaitServing("vm-test")
-		on := true
-		r.world.SetFaults(refusing(&on, scaling.Conflict, "release.before"))
+		r.world.SetFaults(refusing(scaling.Conflict, "release.before"))
 		r.order(scaling.OrderScaleIn, 1)
 		r.await("failed", func() bool { return r.names(scaling.StateFailed) == "vm-test" })
 	})
