@@ -504,9 +504,12 @@ func (p *past) settled() string {
 	if len(vms) != st.Owned() || len(pool.Members) != st.Owned() || len(st.Open) != 0 {
 		return fmt.Sprintf("%d VMs, %d members, %d owned, activities %+v", len(vms), len(pool.Members), st.Owned(), st.Open)
 	}
+	p.mu.Lock()
+	failed := maps.Clone(p.failed)
+	p.mu.Unlock()
 	for _, left := range p.world.Leftovers() {
 		id, disk := strings.CutPrefix(left, "disk of ")
-		if i := st.Instance(id); disk && !p.failed[id] && (i == nil || i.State == scaling.StateGone) {
+		if i := st.Instance(id); disk && !failed[id] && (i == nil || i.State == scaling.StateGone) {
 			return left
 		}
 	}
