@@ -10,8 +10,9 @@ import (
 )
 
 // maxHung bounds the calls that one connection has left behind, and so the
-// operating system threads and libvirt workers that they hold: one each, and
-// maxReaders for a pass over the domains that began while none hung.
+// operating system threads that they hold: one each, and maxReaders for a pass
+// over the domains that began while none hung. Of libvirtd's workers such a pass
+// holds as many as one client may have, five by default.
 const maxHung = 3
 
 // errClosed is what a pass gets once its connection was closed for good.

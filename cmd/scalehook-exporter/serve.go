@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -31,6 +32,8 @@ const (
 	closeTimeout = 2 * time.Second
 	// processors is the least of Go's processors, see useProcessors.
 	processors = 4
+	// heapGrowth is Go's GOGC, in percent, see limitHeap.
+	heapGrowth = 75
 )
 
 // serve runs the exporter until ctx ends or the server fails.
@@ -41,6 +44,7 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 		"libvirt_uri", o.exporter.URI)
 
 	useProcessors()
+	limitHeap()
 	rt, err := exporter.StartRuntime(o.exporter.URI)
 	if err != nil {
 		return fmt.Errorf("start libvirt (package libvirt0): %w", err)
@@ -65,14 +69,23 @@ func serve(ctx context.Context, o *options, stderr io.Writer) error {
 	return listen(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}, &o.web, logger)
 }
 
-// useProcessors gives Go as many processors, in its own sense, as threads of
-// this process wait for libvirt at once, and one more. A thread keeps its
+// useProcessors gives Go a few processors, in its own sense, more than a small
+// machine has, for the threads that wait for libvirt. A thread keeps its
 // processor while it waits, until the scheduler notices and takes it away; with
 // fewer of them, the other calls start late and each return waits its turn. A
 // limit that the environment sets stays.
 func useProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < processors {
 		runtime.GOMAXPROCS(processors)
+	}
+}
+
+// limitHeap has Go collect its garbage a little earlier: a scrape's garbage is
+// most of its heap, and an exporter on each hypervisor is asked to save memory.
+// A setting of the environment stays.
+func limitHeap() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
 	}
 }
 
