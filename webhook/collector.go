@@ -1,13 +1,17 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -16,81 +20,106 @@ import (
 const collectTimeout = 5 * time.Second
 
 // collector turns the groups as they are into series at every scrape, so that
-// the series of what is gone are gone too. The scaling rules join on these.
+// the series of what is gone are gone too, and puts them beside those of the
+// registry. The scaling rules join on these.
 type collector struct {
-	viewer  scaling.Viewer
-	metrics *metrics
-	log     *slog.Logger
-	now     func() time.Time
+	viewer   scaling.Viewer
+	metrics  *metrics
+	registry prometheus.Gatherer
+	log      *slog.Logger
+
+	specs [familyCount]spec
+	names labelNames
+	// The labels whose values are fixed, in order of the values.
+	signals  []fixed[scaling.Signal]
+	states   []fixed[scaling.InstanceState]
+	statuses []fixed[scaling.Status]
 
 	mu    sync.Mutex
 	known map[string]bool // groups of the last scrape
-
-	high, low, desired, minimum, maximum, instances, status       *prometheus.Desc
-	active, expiry, evidence, cooldown, notified                  *prometheus.Desc
-	info, state, warm, primary, created, memberState, memSessions *prometheus.Desc
 }
 
-func newCollector(viewer scaling.Viewer, m *metrics, log *slog.Logger, now func() time.Time) *collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("scalehook_"+name, help, append([]string{"scaling_group"}, labels...), nil)
-	}
-	return &collector{
-		viewer: viewer, metrics: m, log: log, now: now, known: map[string]bool{},
+// labelNames are what pages point at.
+type labelNames struct{ group, signal, state, status, uuid, vm, provider, address, pool string }
 
-		high:      desc("group_cpu_high_threshold_ratio", "CPU utilisation above which the group is to grow, 0 to 1."),
-		low:       desc("group_cpu_low_threshold_ratio", "CPU utilisation below which the group is to shrink, 0 to 1."),
-		desired:   desc("group_instances_desired", "Instances that the group is being brought to."),
-		minimum:   desc("group_instances_min", "Fewest instances the group may have."),
-		maximum:   desc("group_instances_max", "Most instances the group may have."),
-		instances: desc("group_instances", "Instances of the group, by state.", "state"),
-		status:    desc("group_status", "Standing remarks on the group: 1 while one holds, else 0.", "status"),
-		active:    desc("condition_active", "Whether the signal stands for the group.", "signal"),
-		expiry:    desc("condition_expiry_timestamp_seconds", "When the standing condition becomes unknown unless it is renewed.", "signal"),
-		evidence:  desc("evidence_timestamp_seconds", "Newest evidence time that a source gave for the signal.", "signal"),
-		cooldown:  desc("group_cooldown_until_timestamp_seconds", "When the cooldown of the group ends or ended; 0 for none yet."),
-		notified:  desc("webhook_last_notification_timestamp_seconds", "When the group last heard from a webhook; 0 for never."),
-
-		info:        desc("instance_info", "An instance whose VM is known; always 1.", "uuid", "vm", "provider", "address"),
-		state:       desc("instance_state", "The state that the instance is in; always 1.", "uuid", "state"),
-		warm:        desc("instance_warm", "Whether the instance's CPU counts for the high signal.", "uuid"),
-		primary:     desc("instance_primary", "Whether the instance is the group's primary.", "uuid"),
-		created:     desc("instance_created_timestamp_seconds", "When the instance was asked for.", "uuid"),
-		memberState: desc("member_state", "The state that the balancer has the instance in; always 1.", "pool", "uuid", "state"),
-		memSessions: desc("member_sessions", "Sessions in flight to the instance, where the balancer counts them.", "pool", "uuid"),
-	}
+// fixed is a label with one of a few values.
+type fixed[T ~string] struct {
+	is   T
+	pair *dto.LabelPair
 }
 
-// Describe names every series that Collect may send.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		c.high, c.low, c.desired, c.minimum, c.maximum, c.instances, c.status,
-		c.active, c.expiry, c.evidence, c.cooldown, c.notified,
-		c.info, c.state, c.warm, c.primary, c.created, c.memberState, c.memSessions,
-	} {
-		ch <- d
+func fix[T ~string](p *page, name *string, all []T) []fixed[T] {
+	var out []fixed[T]
+	for _, v := range slices.Sorted(slices.Values(all)) {
+		out = append(out, fixed[T]{v, p.pair(name, string(v))})
 	}
-	c.metrics.alerts.Describe(ch)
+	return out
 }
 
-// Collect asks for the groups once. Without an answer it reports the failure and
-// no series of them: the rules then know nothing, which is the truth. The counters
-// of alerts come along, because their series follow the groups.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	defer c.metrics.alerts.Collect(ch)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), collectTimeout,
-		fmt.Errorf("no answer within %s", collectTimeout))
+func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gatherer, log *slog.Logger) *collector {
+	c := &collector{
+		viewer: viewer, metrics: m, registry: registry, log: log, specs: specs(), known: map[string]bool{},
+		names: labelNames{labelGroup, labelKind, labelState, labelStatus, labelUUID, labelVM, labelProvider, labelAddress, labelPool},
+	}
+	p := newPage()
+	c.signals = fix(p, &c.names.signal, []scaling.Signal{scaling.High, scaling.Low})
+	// What is gone is no instance any more and would be counted for ever.
+	c.states = fix(p, &c.names.state, slices.DeleteFunc(scaling.InstanceStates(), func(s scaling.InstanceState) bool {
+		return s == scaling.StateGone
+	}))
+	c.statuses = fix(p, &c.names.status, scaling.Statuses())
+	return c
+}
+
+// gather returns the groups' families and the registry's, by name. Without an
+// answer about the groups it returns an error and the registry's families alone:
+// the rules then know nothing of the groups, which is the truth.
+func (c *collector) gather(ctx context.Context) ([]*dto.MetricFamily, error) {
+	views, err := c.views(ctx)
+	if err == nil {
+		// Before the registry is asked, because the counters of alerts follow the groups.
+		c.remember(views)
+	}
+	var (
+		own  []*dto.MetricFamily
+		both sync.WaitGroup
+	)
+	both.Go(func() { own = c.page(views).families(&c.specs) })
+	rest, restErr := c.registry.Gather()
+	both.Wait()
+	families, mergeErr := merge(own, rest)
+	return families, errors.Join(err, restErr, mergeErr)
+}
+
+// views asks for the groups once. A panic is an error: it must not stop the process.
+func (c *collector) views(ctx context.Context) (views []scaling.GroupView, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			views, err = nil, fmt.Errorf("look up the groups: panic: %v", v)
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, collectTimeout, fmt.Errorf("no answer within %s", collectTimeout))
 	defer cancel()
-	views, err := c.viewer.Groups(ctx)
-	if err != nil {
-		ch <- prometheus.NewInvalidMetric(c.high, fmt.Errorf("look up the groups: %w", err))
-		return
+	if views, err = c.viewer.Groups(ctx); err != nil {
+		return nil, fmt.Errorf("look up the groups: %w", err)
 	}
-	c.remember(views)
-	for _, v := range views {
-		c.group(ch, v)
-		c.members(ch, v)
-	}
+	return views, nil
+}
+
+// merge returns all families by name. A registry refuses a second family of the
+// groups' names, so one is a mistake; the groups' own then stands.
+func merge(own, rest []*dto.MetricFamily) ([]*dto.MetricFamily, error) {
+	all := slices.Concat(own, rest)
+	slices.SortStableFunc(all, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	var err error
+	all = slices.CompactFunc(all, func(a, b *dto.MetricFamily) bool {
+		same := a.GetName() == b.GetName()
+		if same {
+			err = errors.Join(err, fmt.Errorf("the family %s is in the registry too", a.GetName()))
+		}
+		return same
+	})
+	return all, err
 }
 
 // remember makes the counters of new groups exist and drops those of gone ones.
@@ -98,10 +127,11 @@ func (c *collector) remember(views []scaling.GroupView) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := make(map[string]bool, len(views))
-	for _, v := range views {
-		now[v.Group.Name] = true
-		if !c.known[v.Group.Name] {
-			c.metrics.touch(v.Group.Name)
+	for i := range views {
+		name := views[i].Group.Name
+		now[name] = true
+		if !c.known[name] {
+			c.metrics.touch(name)
 		}
 	}
 	for name := range c.known {
@@ -112,92 +142,141 @@ func (c *collector) remember(views []scaling.GroupView) {
 	c.known = now
 }
 
-func (c *collector) group(ch chan<- prometheus.Metric, v scaling.GroupView) {
-	name := v.Group.Name
-	send := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
+// page writes all groups, by name, and the instances of each by UUID.
+func (c *collector) page(views []scaling.GroupView) *page {
+	p := newPage()
+	order := make([]*scaling.GroupView, len(views))
+	members := 0
+	for i := range views {
+		order[i] = &views[i]
+		members += len(views[i].Instances)
 	}
-	send(c.high, v.Group.High)
-	send(c.low, v.Group.Low)
-	send(c.desired, float64(v.State.Desired))
-	send(c.minimum, float64(v.Group.Min))
-	send(c.maximum, float64(v.Group.Max))
-	send(c.cooldown, seconds(v.State.CooldownUntil))
-	send(c.notified, seconds(v.State.LastNotification))
+	slices.SortStableFunc(order, func(a, b *scaling.GroupView) int { return cmp.Compare(a.Group.Name, b.Group.Name) })
+	c.reserve(p, len(views), members)
+	var last string
+	for i, v := range order {
+		name := valid(v.Group.Name)
+		if i > 0 && name == last {
+			c.log.Warn("two groups have the same name", "scaling_group", name)
+			continue
+		}
+		last = name
+		group := p.pair(&c.names.group, name)
+		c.group(p, group, v)
+		c.members(p, group, v)
+	}
+	return p
+}
 
-	count := map[scaling.InstanceState]int{}
-	for _, i := range v.Instances {
-		count[i.State]++
+// reserve makes room for the families that every group or instance is in.
+func (c *collector) reserve(p *page, groups, members int) {
+	for _, f := range []family{familyCooldown, familyHigh, familyLow, familyDesired, familyMaximum, familyMinimum, familyNotified} {
+		p.reserve(f, groups)
 	}
-	for _, s := range scaling.InstanceStates() {
-		// What is gone is no instance any more and would be counted for ever.
-		if s != scaling.StateGone {
-			send(c.instances, float64(count[s]), string(s))
-		}
-	}
-	holds := map[scaling.Status]bool{}
-	for _, s := range v.Statuses {
-		holds[s] = true
-	}
-	for _, s := range scaling.Statuses() {
-		send(c.status, truth(holds[s]), string(s))
-	}
-	for _, sig := range []scaling.Signal{scaling.High, scaling.Low} {
-		var newest time.Time
-		for _, e := range v.Evidence {
-			if e.Signal == sig && e.At.After(newest) {
-				newest = e.At
-			}
-		}
-		if !newest.IsZero() {
-			send(c.evidence, seconds(newest), string(sig))
-		}
-		var standing scaling.Condition
-		for _, cond := range v.Conditions {
-			if cond.Signal == sig {
-				standing = cond
-			}
-		}
-		send(c.active, truth(standing.Standing), string(sig))
-		if standing.Standing {
-			send(c.expiry, seconds(standing.Expires), string(sig))
-		}
+	p.reserve(familyConditionActive, groups*len(c.signals))
+	p.reserve(familyInstances, groups*len(c.states))
+	p.reserve(familyStatus, groups*len(c.statuses))
+	for f := familyInstanceCreated; f <= familyMemberState; f++ {
+		p.reserve(f, members)
 	}
 }
 
-// members sends the series that carry a uuid. One VM in two records (adopted
-// twice, say) must not make the whole scrape fail, so a uuid is sent once.
-func (c *collector) members(ch chan<- prometheus.Metric, v scaling.GroupView) {
-	name := v.Group.Name
-	send := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
+func (c *collector) group(p *page, group *dto.LabelPair, v *scaling.GroupView) {
+	l := p.labels(group)
+	p.add(familyHigh, l, v.Group.High)
+	p.add(familyLow, l, v.Group.Low)
+	p.add(familyDesired, l, float64(v.State.Desired))
+	p.add(familyMinimum, l, float64(v.Group.Min))
+	p.add(familyMaximum, l, float64(v.Group.Max))
+	p.add(familyCooldown, l, seconds(v.State.CooldownUntil))
+	p.add(familyNotified, l, seconds(v.State.LastNotification))
+
+	for _, s := range c.states {
+		n := 0
+		for i := range v.Instances {
+			if v.Instances[i].State == s.is {
+				n++
+			}
+		}
+		p.add(familyInstances, p.labels(group, s.pair), float64(n))
 	}
-	seen := map[string]bool{}
-	for _, i := range v.Instances {
-		if i.UUID == "" || i.State == scaling.StateGone {
+	for _, s := range c.statuses {
+		p.add(familyStatus, p.labels(group, s.pair), truth(slices.Contains(v.Statuses, s.is)))
+	}
+	for _, s := range c.signals {
+		c.signal(p, p.labels(group, s.pair), v, s.is)
+	}
+}
+
+func (c *collector) signal(p *page, l labels, v *scaling.GroupView, signal scaling.Signal) {
+	var newest time.Time
+	for _, e := range v.Evidence {
+		if e.Signal == signal && e.At.After(newest) {
+			newest = e.At
+		}
+	}
+	if !newest.IsZero() {
+		p.add(familyEvidence, l, seconds(newest))
+	}
+	var standing scaling.Condition
+	for _, cond := range v.Conditions {
+		if cond.Signal == signal {
+			standing = cond
+		}
+	}
+	p.add(familyConditionActive, l, truth(standing.Standing))
+	if standing.Standing {
+		p.add(familyConditionExpiry, l, seconds(standing.Expires))
+	}
+}
+
+// members writes the series that carry a uuid. One VM in two records (adopted
+// twice, say) must not make the whole scrape fail, so a uuid is written once.
+func (c *collector) members(p *page, group *dto.LabelPair, v *scaling.GroupView) {
+	order := make([]*scaling.InstanceView, 0, len(v.Instances))
+	for i := range v.Instances {
+		if x := &v.Instances[i]; x.UUID != "" && x.State != scaling.StateGone {
+			order = append(order, x)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b *scaling.InstanceView) int { return cmp.Compare(valid(a.UUID), valid(b.UUID)) })
+	provider := p.pair(&c.names.provider, v.Group.Provider)
+	pool := p.pair(&c.names.pool, v.Group.Balancer)
+	var last string
+	for n, i := range order {
+		uuid := p.pair(&c.names.uuid, i.UUID)
+		if n > 0 && uuid.GetValue() == last {
+			c.log.Warn("two instances of a group have the same VM", labelGroup, group.GetValue(), "uuid", last)
 			continue
 		}
-		if seen[i.UUID] {
-			c.log.Warn("two instances of a group have the same VM", "scaling_group", name, "uuid", i.UUID)
-			continue
-		}
-		seen[i.UUID] = true
+		last = uuid.GetValue()
 		address := ""
 		if i.Address.IsValid() {
 			address = i.Address.String()
 		}
-		send(c.info, 1, i.UUID, i.Name, v.Group.Provider, address)
-		send(c.state, 1, i.UUID, string(i.State))
-		send(c.warm, truth(i.Warm), i.UUID)
-		send(c.primary, truth(i.Primary), i.UUID)
-		send(c.created, seconds(i.CreatedAt), i.UUID)
+		l := p.labels(group, uuid)
+		p.add(familyInstanceInfo, p.labels(p.pair(&c.names.address, address), provider, group, uuid, p.pair(&c.names.vm, i.Name)), 1)
+		p.add(familyInstanceState, p.labels(group, c.state(p, i.State), uuid), 1)
+		p.add(familyInstanceWarm, l, truth(i.Warm))
+		p.add(familyInstancePrimary, l, truth(i.Primary))
+		p.add(familyInstanceCreated, l, seconds(i.CreatedAt))
 		if m := i.Member; m != nil {
-			send(c.memberState, 1, v.Group.Balancer, i.UUID, string(m.State))
+			p.add(familyMemberState, p.labels(pool, group, p.pair(&c.names.state, string(m.State)), uuid), 1)
 			if m.Sessions >= 0 {
-				send(c.memSessions, float64(m.Sessions), v.Group.Balancer, i.UUID)
+				p.add(familyMemberSessions, p.labels(pool, group, uuid), float64(m.Sessions))
 			}
 		}
 	}
+}
+
+// state returns the label of an instance's state.
+func (c *collector) state(p *page, s scaling.InstanceState) *dto.LabelPair {
+	for _, known := range c.states {
+		if known.is == s {
+			return known.pair
+		}
+	}
+	return p.pair(&c.names.state, string(s))
 }
 
 func truth(b bool) float64 {

@@ -216,7 +216,7 @@ func TestUnknownGroupsMakeNoSeries(t *testing.T) {
 	for i := range 20 {
 		post(t, s, alertsToken, payload("4", firing(fmt.Sprintf("made-up-%d", i), "high"), firing(fmt.Sprintf("x%d", i), fmt.Sprintf("y%d", i))))
 	}
-	groups := labelValues(t, opts.Registry, "scalehook_webhook_alerts_total", "scaling_group")
+	groups := labelValues(t, s, "scalehook_webhook_alerts_total", "scaling_group")
 	if diff := cmp.Diff([]string{"", "web"}, groups); diff != "" {
 		t.Errorf("label values (-want +got):\n%s", diff)
 	}

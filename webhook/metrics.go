@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"errors"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -22,7 +21,7 @@ type metrics struct {
 	dropped   prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, viewer scaling.Viewer, log *slog.Logger, now func() time.Time) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scalehook_webhook_requests_total",
@@ -57,7 +56,7 @@ func newMetrics(reg prometheus.Registerer, viewer scaling.Viewer, log *slog.Logg
 		m.requests.WithLabelValues(handlerIntake, strconv.Itoa(code))
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.truncated, m.dropped, newCollector(viewer, m, log, now)} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.alerts, m.truncated, m.dropped, reserved(specs())} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

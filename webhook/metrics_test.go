@@ -69,8 +69,7 @@ func labelValues(t testing.TB, g prometheus.Gatherer, name, key string) []string
 
 func TestMetricsAreClean(t *testing.T) {
 	opts := options(t, newEngine())
-	newServer(t, opts)
-	problems, err := testutil.GatherAndLint(opts.Registry)
+	problems, err := testutil.GatherAndLint(newServer(t, opts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +80,7 @@ func TestMetricsAreClean(t *testing.T) {
 
 func TestGroupSeries(t *testing.T) {
 	e := newEngine()
-	opts := options(t, e)
-	newServer(t, opts)
+	s := newServer(t, options(t, e))
 	want := `
 # HELP scalehook_condition_active Whether the signal stands for the group.
 # TYPE scalehook_condition_active gauge
@@ -162,22 +160,21 @@ scalehook_webhook_last_notification_timestamp_seconds{scaling_group="web"} 1.795
 			names = append(names, strings.Fields(after)[0])
 		}
 	}
-	if err := testutil.GatherAndCompare(opts.Registry, strings.NewReader(want), names...); err != nil {
+	if err := testutil.GatherAndCompare(s, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestSeriesOfWhatIsGoneAreGone(t *testing.T) {
 	e := newEngine()
-	opts := options(t, e)
-	newServer(t, opts)
-	if got := labelValues(t, opts.Registry, "scalehook_webhook_alerts_total", "scaling_group"); !cmp.Equal(got, []string{"web"}) {
+	s := newServer(t, options(t, e))
+	if got := labelValues(t, s, "scalehook_webhook_alerts_total", "scaling_group"); !cmp.Equal(got, []string{"web"}) {
 		t.Errorf("groups %v, want the counters of web to exist before the first alert", got)
 	}
 	e.views[0].Group.Name = "db"
-	family(t, opts.Registry, "scalehook_group_instances")
+	family(t, s, "scalehook_group_instances")
 	for _, name := range []string{"scalehook_webhook_alerts_total", "scalehook_instance_info", "scalehook_group_instances"} {
-		if got := labelValues(t, opts.Registry, name, "scaling_group"); !cmp.Equal(got, []string{"db"}) {
+		if got := labelValues(t, s, name, "scaling_group"); !cmp.Equal(got, []string{"db"}) {
 			t.Errorf("%s: groups %v, want db alone", name, got)
 		}
 	}
@@ -194,7 +191,7 @@ func TestTwoRecordsOfOneVMDoNotBreakTheScrape(t *testing.T) {
 	if w := send(t, s, request{method: "GET", path: "/metrics"}); w.Code != 200 || strings.Contains(w.Body.String(), "uuid-gone") {
 		t.Errorf("answered %d", w.Code)
 	}
-	if _, err := opts.Registry.Gather(); err != nil {
+	if _, err := s.Gather(); err != nil {
 		t.Error(err)
 	}
 }
@@ -219,7 +216,7 @@ func TestSeriesAreAsTheRulesKnowThem(t *testing.T) {
 	for _, series := range rules.ServerSeries() {
 		listed[series.Name] = series
 	}
-	families, err := opts.Registry.Gather()
+	families, err := s.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

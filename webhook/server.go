@@ -13,7 +13,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -53,7 +52,7 @@ type Options struct {
 
 	Logger *slog.Logger
 	// Registry gets the server's metrics, and everything in it is served at
-	// /metrics. Required.
+	// /metrics, beside the groups' series, whose names it holds. Required.
 	Registry *prometheus.Registry
 
 	// Reload reads the configuration again and says what that changed; it must leave
@@ -114,6 +113,7 @@ type Server struct {
 	strangers strangers
 	origin    *http.CrossOriginProtection
 	metrics   *metrics
+	collector *collector
 	handler   http.Handler
 	started   time.Time
 }
@@ -141,9 +141,10 @@ func New(opts Options) (*Server, error) {
 			return nil, fmt.Errorf("make the HTTP server: external URL %q: %w", u, err)
 		}
 	}
-	if s.metrics, err = newMetrics(opts.Registry, opts.Viewer, opts.Logger, opts.Now); err != nil {
+	if s.metrics, err = newMetrics(opts.Registry); err != nil {
 		return nil, fmt.Errorf("make the HTTP server: register its metrics: %w", err)
 	}
+	s.collector = newCollector(opts.Viewer, s.metrics, opts.Registry, opts.Logger)
 	s.handler = s.metrics.instrument(s.recovered(s.guarded(s.routes())))
 	return s, nil
 }
@@ -173,14 +174,7 @@ func (s *Server) routes() http.Handler {
 	e.GET("/-/healthy", s.healthy)
 	e.GET("/-/ready", s.ready)
 	e.POST("/-/reload", s.reload, s.auth(RoleOperator))
-	e.GET("/metrics", echo.WrapHandler(promhttp.InstrumentMetricHandler(s.opts.Registry,
-		promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{
-			ErrorLog:            promLog{s.log},
-			ErrorHandling:       promhttp.ContinueOnError,
-			Registry:            s.opts.Registry,
-			MaxRequestsInFlight: 8,
-			Timeout:             10 * time.Second,
-		}))))
+	e.GET("/metrics", echo.WrapHandler(s.scrape()))
 
 	v1 := e.Group(api.Prefix)
 	v1.POST("/alertmanager", s.intake, s.intakeAuth, jsonOnly)
