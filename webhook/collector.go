@@ -26,6 +26,7 @@ type collector struct {
 	viewer   scaling.Viewer
 	metrics  *metrics
 	registry prometheus.Gatherer
+	alerts   *prometheus.Registry // of the metrics that follow the groups
 	log      *slog.Logger
 
 	specs [familyCount]spec
@@ -58,9 +59,11 @@ func fix[T ~string](p *page, name *string, all []T) []fixed[T] {
 
 func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gatherer, log *slog.Logger) *collector {
 	c := &collector{
-		viewer: viewer, metrics: m, registry: registry, log: log, specs: specs(), known: map[string]bool{},
+		viewer: viewer, metrics: m, registry: registry, alerts: prometheus.NewRegistry(), log: log,
+		specs: specs(), known: map[string]bool{},
 		names: labelNames{labelGroup, labelKind, labelState, labelStatus, labelUUID, labelVM, labelProvider, labelAddress, labelPool},
 	}
+	c.alerts.MustRegister(m.alerts)
 	p := newPage()
 	c.signals = fix(p, &c.names.signal, []scaling.Signal{scaling.High, scaling.Low})
 	// What is gone is no instance any more and would be counted for ever.
@@ -72,23 +75,30 @@ func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gathere
 }
 
 // gather returns the groups' families and the registry's, by name. Without an
-// answer about the groups it returns an error and the registry's families alone:
+// answer about the groups it returns an error and what there is beside them:
 // the rules then know nothing of the groups, which is the truth.
 func (c *collector) gather(ctx context.Context) ([]*dto.MetricFamily, error) {
-	views, err := c.views(ctx)
-	if err == nil {
-		// Before the registry is asked, because the counters of alerts follow the groups.
-		c.remember(views)
-	}
 	var (
-		own  []*dto.MetricFamily
-		both sync.WaitGroup
+		rest    []*dto.MetricFamily
+		restErr error
+		both    sync.WaitGroup
 	)
-	both.Go(func() { own = c.page(views).families(&c.specs) })
-	rest, restErr := c.registry.Gather()
+	both.Go(func() { rest, restErr = c.registry.Gather() })
+	own, err := c.groups(ctx)
 	both.Wait()
 	families, mergeErr := merge(own, rest)
 	return families, errors.Join(err, restErr, mergeErr)
+}
+
+// groups returns the groups' families and the counters of alerts.
+func (c *collector) groups(ctx context.Context) ([]*dto.MetricFamily, error) {
+	views, err := c.views(ctx)
+	if err == nil {
+		c.remember(views)
+	}
+	own := c.page(views).families(&c.specs)
+	alerts, alertsErr := c.alerts.Gather()
+	return append(own, alerts...), errors.Join(err, alertsErr)
 }
 
 // views asks for the groups once. A panic is an error: it must not stop the process.

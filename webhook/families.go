@@ -80,15 +80,19 @@ func specs() [familyCount]spec {
 	}
 }
 
-// reserved takes the families' names in a registry, which then refuses anybody
-// else's of the same name. It collects nothing: the page has the series.
-type reserved [familyCount]spec
+// reserved takes the names of the families that are gathered beside a registry:
+// it then refuses anybody else's of the same name. It collects nothing.
+type reserved struct {
+	specs  [familyCount]spec
+	beside prometheus.Collector
+}
 
 // Describe names the families.
 func (r reserved) Describe(ch chan<- *prometheus.Desc) {
-	for _, s := range r {
+	for _, s := range r.specs {
 		ch <- prometheus.NewDesc(s.name, s.help, s.labels, nil)
 	}
+	r.beside.Describe(ch)
 }
 
 // Collect sends nothing.

@@ -221,7 +221,7 @@ func TestUnknownGroupsMakeNoSeries(t *testing.T) {
 		t.Errorf("label values (-want +got):\n%s", diff)
 	}
 	labels := map[string]string{"scaling_group": "", "signal": "high", "status": "firing", "result": "unknown_group"}
-	if got := counter(t, opts.Registry, "scalehook_webhook_alerts_total", labels); got != 20 {
+	if got := counter(t, s, "scalehook_webhook_alerts_total", labels); got != 20 {
 		t.Errorf("counted %v, want 20", got)
 	}
 }

@@ -16,7 +16,7 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
-	alerts    *prometheus.CounterVec
+	alerts    *prometheus.CounterVec // follows the groups, so the collector gathers it
 	truncated prometheus.Counter
 	dropped   prometheus.Counter
 }
@@ -56,7 +56,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		m.requests.WithLabelValues(handlerIntake, strconv.Itoa(code))
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.alerts, m.truncated, m.dropped, reserved(specs())} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.truncated, m.dropped, reserved{specs(), m.alerts}} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
