@@ -15,9 +15,11 @@ import (
 )
 
 const (
-	// scrapeTimeout is how long the series may take to be gathered, and then how
-	// long a client may take to read them.
+	// scrapeTimeout is how long the series may take to be gathered.
 	scrapeTimeout = 10 * time.Second
+	// sendTimeout is how long a client may take to read the page. It is less than
+	// the server's writeTimeout, because a scrape that is sent keeps its slot.
+	sendTimeout = 15 * time.Second
 	// scrapeMargin is how long before the scraper gives up it is answered.
 	scrapeMargin = 500 * time.Millisecond
 	// maxScrapes bounds the scrapes at once, and with them what they hold in memory.
@@ -75,7 +77,7 @@ type gathered struct {
 }
 
 func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, g gathered) {
-	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		s.log.Debug("a scrape's client is gone", "err", err)
 		return
