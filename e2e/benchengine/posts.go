@@ -96,7 +96,7 @@ func posts(ctx context.Context, f flags) (p post, err error) {
 			return p, err
 		}
 		if k == f.posts/10 {
-			p.heapBefore = heap()
+			wg.Go(func() { p.heapBefore = heap() }) // beside the sender, which must keep its rate
 		}
 		wg.Go(func() {
 			// From when it was due: a server that stalls must not slow the sender down

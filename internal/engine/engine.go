@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -57,7 +58,8 @@ type Options struct {
 	Elapsed func() time.Duration
 	// Observe makes every group observe, whatever its mode.
 	Observe bool
-	// Tick is how often a group decides without being woken, PoolTick how often a
+	// Tick is how often a group decides without being woken while anything is to be
+	// expected of it, and at rest about as often as LookupTick; PoolTick how often a
 	// pool is observed and applied, LookupTick how often the sources are asked,
 	// ListTick how often providers are listed.
 	Tick, PoolTick, LookupTick, ListTick time.Duration
@@ -81,6 +83,10 @@ func (o *Options) defaults() error {
 	return nil
 }
 
+// calmTick is how often a group decides at rest: as often as the sources are
+// asked, and more than once for each listing, of which it counts those in a row.
+func (o *Options) calmTick() time.Duration { return min(o.LookupTick, o.ListTick/2) }
+
 // Engine runs groups. It is an Intake, an Operator and a Viewer. Create it with
 // New, then Run it once.
 type Engine struct {
@@ -89,6 +95,8 @@ type Engine struct {
 	clock   *clock
 	metrics *metrics
 	lookups *lookups
+	// thinking has room for the groups that decide at the same time; see think.
+	thinking chan struct{}
 
 	mu        sync.RWMutex
 	groups    map[string]*group
@@ -113,6 +121,7 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 	e := &Engine{
 		opts: opts, log: opts.Logger, clock: newClock(opts.Now, opts.Elapsed, opts.Logger), metrics: newMetrics(opts.Registerer),
 		groups: map[string]*group{}, providers: map[string]*inventory{},
+		thinking: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 	e.lookups = newLookups(e)
 	if opts.Registerer != nil {
@@ -161,6 +170,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	<-ctx.Done()
 	e.wg.Wait()
 	return nil
+}
+
+// think runs f, which computes and waits for nobody, on no more than half of the
+// processors at a time: when thousands of groups are woken at once, whoever posts
+// meanwhile is still answered.
+func (e *Engine) think(f func()) {
+	e.thinking <- struct{}{}
+	defer func() { <-e.thinking }()
+	f()
 }
 
 func (e *Engine) start(ctx context.Context, f func(context.Context)) {

@@ -34,6 +34,7 @@ type sources struct {
 	blank   bool             // no VM has a reading
 	now     func() time.Time // their clock; nil: the bubble's
 	world   *simulated.Provider
+	asked   int // how often conditions were asked for
 }
 
 func (s *sources) set(sig scaling.Signal, st scaling.EvidenceState, util float64) {
@@ -58,6 +59,7 @@ func (s *sources) Source() string { return "prometheus" }
 func (s *sources) Confirm(context.Context) ([]scaling.Evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked++
 	if s.down {
 		return nil, scaling.Errorf(scaling.Temporary, "connection refused")
 	}
@@ -99,6 +101,7 @@ type rig struct {
 	windows   engine.Maintenance
 	wrap      func(scaling.Balancer) scaling.Balancer // nil: the simulated pool as it is
 	registry  prometheus.Registerer                   // nil: no metrics
+	paces     bool                                    // the engine's own paces, not those of the tests
 
 	store *store.Store
 	eng   *engine.Engine
@@ -147,12 +150,16 @@ func (r *rig) start() {
 	if r.wrap != nil {
 		pool = r.wrap(pool)
 	}
-	r.eng, err = engine.New(ctx, engine.Options{
+	opts := engine.Options{
 		Store: st, Logger: slog.New(slog.DiscardHandler), Meter: r.src, Confirmers: []scaling.Confirmer{r.src},
 		Groups:  []engine.GroupConfig{{Group: r.group, Provider: &forgetful{r.prov, r}, Balancer: pool, Maintenance: r.windows}},
 		Now:     func() time.Time { return time.Now().Add(time.Duration(r.stepped.Load())) },
-		Observe: r.observe, LookupTick: time.Second, ListTick: time.Second, Registerer: r.registry,
-	})
+		Observe: r.observe, Registerer: r.registry,
+	}
+	if !r.paces {
+		opts.LookupTick, opts.ListTick = time.Second, time.Second
+	}
+	r.eng, err = engine.New(ctx, opts)
 	if err != nil {
 		r.t.Fatal(err)
 	}

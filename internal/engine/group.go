@@ -49,6 +49,8 @@ type group struct {
 	// is published while a change is under way.
 	offset  time.Duration
 	written atomic.Int64
+	// calm says that the last decision can only change by news; see thought.calm.
+	calm atomic.Bool
 	// missing counts, per instance, the complete listings in a row that did not have
 	// it, and strange those in a row that had a VM of this group which the state
 	// does not know; counted is the newest of them, in steady time.
@@ -137,11 +139,19 @@ func (g *group) watch() <-chan struct{} {
 }
 
 // view returns the state as last committed, and what its times are ahead of
-// steady time.
+// steady time. The state is the caller's own.
 func (g *group) view() (scaling.State, time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.state.Clone(), g.offset
+}
+
+// look returns the state as last committed, only to be read: what it points at is
+// shared.
+func (g *group) look() scaling.State {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state
 }
 
 // change commits a change of the state and tells everybody. What happened to
@@ -245,7 +255,11 @@ func (g *group) loop(ctx context.Context) {
 			}
 			continue
 		}
-		if !sleep(ctx, g.eng.opts.Tick, g.wake) {
+		pause := g.eng.opts.Tick
+		if g.calm.Load() {
+			pause = max(pause, g.spread(g.eng.opts.calmTick()))
+		}
+		if !sleep(ctx, pause, g.wake) {
 			return
 		}
 	}
@@ -307,7 +321,8 @@ func failedGates(all []scaling.Gate) []scaling.Gate {
 	return out
 }
 
-// startWorkers makes sure that every instance on its way in or out has a worker.
+// startWorkers makes sure that every instance on its way in or out has a worker,
+// and every failed one that seems to be removed.
 func (g *group) startWorkers(ctx context.Context, wg *sync.WaitGroup) {
 	if g.idle() {
 		return
@@ -315,7 +330,11 @@ func (g *group) startWorkers(ctx context.Context, wg *sync.WaitGroup) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, i := range g.state.Instances {
-		if !(i.State.Launching() || i.State.Leaving()) || g.workers[i.ID] {
+		if g.workers[i.ID] {
+			continue
+		}
+		removed := i.State == scaling.StateFailed && g.missing[i.ID] >= lostListings
+		if !i.State.Launching() && !i.State.Leaving() && !removed {
 			continue
 		}
 		g.workers[i.ID] = true

@@ -36,6 +36,7 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 		}
 		byGroup[n.Group] = append(byGroup[n.Group], k)
 	}
+	var news []string
 	for _, name := range order {
 		g, err := e.group(name)
 		if err != nil {
@@ -57,10 +58,15 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 		if err != nil {
 			return nil, fmt.Errorf("store the notifications of group %q: %w", name, err)
 		}
-		poke(g.wake)
+		// What is renewed, by every peer and with every repetition, waits for the next
+		// regular tick: the condition stood already.
+		if slices.ContainsFunc(byGroup[name], func(k int) bool { return out[k] != scaling.NotifyRenewed }) {
+			news = append(news, name)
+			poke(g.wake)
+		}
 	}
-	if len(order) > 0 {
-		poke(e.lookups.wake)
+	if len(news) > 0 {
+		e.lookups.want(news)
 	}
 	return out, nil
 }

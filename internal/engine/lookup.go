@@ -26,6 +26,7 @@ type lookups struct {
 	meterAt  time.Time
 	metered  time.Duration // the steps of the clock when it was read
 	sources  map[string]*answer
+	wanted   map[string]bool // groups that were notified since the last round began
 }
 
 // answer is what one source said last.
@@ -38,7 +39,7 @@ type answer struct {
 
 func newLookups(e *Engine) *lookups {
 	return &lookups{
-		eng: e, wake: make(chan struct{}, 1), sources: map[string]*answer{},
+		eng: e, wake: make(chan struct{}, 1), sources: map[string]*answer{}, wanted: map[string]bool{},
 		source: e.opts.Meter, confirmers: e.opts.Confirmers,
 	}
 }
@@ -62,10 +63,26 @@ func (l *lookups) asked() (scaling.Meter, []scaling.Confirmer) {
 // lookupDeadline bounds one look-up at one source.
 const lookupDeadline = 10 * time.Second
 
+// lookupPause is the least from one round of look-ups to the next, however many
+// notifications come: sources are shared, and so is this machine.
+const lookupPause = 200 * time.Millisecond
+
+// want has the sources asked soon, for groups that were notified.
+func (l *lookups) want(groups []string) {
+	l.mu.Lock()
+	for _, name := range groups {
+		l.wanted[name] = true
+	}
+	l.mu.Unlock()
+	poke(l.wake)
+}
+
 func (l *lookups) loop(ctx context.Context) {
+	var due time.Duration // when every group that is not calm is told again, elapsed
 	for {
+		begun := l.eng.clock.elapsed()
 		var wg sync.WaitGroup
-		m, confirmers := l.asked()
+		m, confirmers, before, wanted := l.begin()
 		if m != nil {
 			wg.Go(func() { l.meter(ctx, m) })
 		}
@@ -73,13 +90,49 @@ func (l *lookups) loop(ctx context.Context) {
 			wg.Go(func() { l.ask(ctx, c) })
 		}
 		wg.Wait()
-		for _, g := range l.eng.all() {
-			poke(g.wake)
+		all := begun >= due
+		if all {
+			due = l.eng.clock.elapsed() + l.eng.opts.LookupTick
 		}
-		if !sleep(ctx, l.eng.opts.LookupTick, l.wake) {
+		l.tell(all, before, wanted)
+		if !sleep(ctx, begun+lookupPause-l.eng.clock.elapsed(), nil) || !sleep(ctx, due-l.eng.clock.elapsed(), l.wake) {
 			return
 		}
 	}
+}
+
+// begin returns what a round needs: whom to ask, what they said last, and the
+// groups that were notified since the round before.
+func (l *lookups) begin() (m scaling.Meter, cs []scaling.Confirmer, before map[string]*answer, wanted map[string]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wanted, l.wanted = l.wanted, map[string]bool{}
+	return l.source, l.confirmers, maps.Clone(l.sources), wanted
+}
+
+// tell wakes the groups that a round of look-ups concerns: those that are not
+// calm if all is set, and always those that were notified or of which a source
+// says something else than before.
+func (l *lookups) tell(all bool, before map[string]*answer, wanted map[string]bool) {
+	l.mu.Lock()
+	now := maps.Clone(l.sources)
+	l.mu.Unlock()
+	for _, g := range l.eng.all() {
+		if wanted[g.name] || (all && !g.calm.Load()) || differ(before, now, g.name) {
+			poke(g.wake)
+		}
+	}
+}
+
+// differ reports whether the sources say something else of a group.
+func differ(before, now map[string]*answer, group string) bool {
+	for name, b := range now {
+		a := before[name]
+		if a == nil || (a.err == nil) != (b.err == nil) || a.stepped != b.stepped || !slices.Equal(a.evidence[group], b.evidence[group]) {
+			return true
+		}
+	}
+	return len(before) != len(now)
 }
 
 func (l *lookups) meter(ctx context.Context, m scaling.Meter) {

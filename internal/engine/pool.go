@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,7 +27,7 @@ type poolView struct {
 // wish is who takes traffic, as a function of the instances' states and nothing
 // else, so that a balancer that forgot everything is put right by the next tick.
 func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
-	p := scaling.Pool{Group: gc.Group.Name, AllowEmpty: gc.Group.Min == 0}
+	p := scaling.Pool{Group: gc.Group.Name, AllowEmpty: gc.Group.Min == 0, Members: make([]scaling.Member, 0, len(s.Instances))}
 	for _, i := range s.Instances {
 		m := scaling.Member{ID: i.ID, Name: i.Name, Addr: netip.AddrPortFrom(i.Address, gc.Group.Port)}
 		if !i.Address.IsValid() {
@@ -64,7 +65,9 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 			held[s.Instances[k].ID] = true
 		}
 	}
-	want.Members = slices.DeleteFunc(want.Members, func(m scaling.Member) bool { return held[m.ID] })
+	if len(held) > 0 {
+		want.Members = slices.DeleteFunc(want.Members, func(m scaling.Member) bool { return held[m.ID] })
+	}
 	for _, m := range g.pool.status.Members {
 		if m.Foreign || m.ID == "" || (s.Instance(m.ID) != nil && !held[m.ID]) {
 			continue
@@ -102,11 +105,11 @@ func (g *group) busy(s *scaling.State) bool {
 // poolLoop keeps the pool as wished.
 func (g *group) poolLoop(ctx context.Context) {
 	for {
-		st, _ := g.view()
+		st := g.look()
 		gc := g.config()
 		want := g.strangers(gc, wish(gc, &st), &st)
 		g.reconcilePool(ctx, gc, want)
-		pause := g.eng.opts.PoolTick
+		pause := g.spread(g.eng.opts.PoolTick)
 		if g.busy(&st) || g.firstLook(ctx) {
 			pause = min(pause, 200*time.Millisecond)
 		}
@@ -114,6 +117,14 @@ func (g *group) poolLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// spread returns d changed by up to a tenth, for each group by another part, so
+// that groups that began together do not stay in step.
+func (g *group) spread(d time.Duration) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(g.name))
+	return d - d/10 + time.Duration(h.Sum32()%200)*d/1000
 }
 
 // firstLook reports whether the pool was just seen for the first time, so that
@@ -159,6 +170,8 @@ func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.
 	if err == nil && g.pool.err != nil {
 		g.log.Info("the pool is reconciled again", "pool", gc.Group.Balancer)
 	}
+	// What a calm group waits for may be just this.
+	news := (err == nil) != (g.pool.err == nil) || oerr == nil && !sameMembers(g.pool.status, st)
 	g.pool.err = err
 	g.pool.applied = scaling.Pool{}
 	if oerr == nil {
@@ -168,6 +181,17 @@ func (g *group) reconcilePool(ctx context.Context, gc GroupConfig, want scaling.
 		}
 	}
 	g.broadcast()
+	if news {
+		poke(g.wake)
+	}
+}
+
+// sameMembers reports whether two observations differ in nothing but sessions.
+func sameMembers(a, b scaling.PoolStatus) bool {
+	return slices.EqualFunc(a.Members, b.Members, func(x, y scaling.MemberStatus) bool {
+		x.Sessions, y.Sessions = 0, 0
+		return x == y
+	})
 }
 
 // poolSeen is when the last observation that succeeded was begun.

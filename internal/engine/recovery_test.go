@@ -104,6 +104,34 @@ func TestFailedIsNotForEver(t *testing.T) {
 	})
 }
 
+func TestListingsThatLieClearNothing(t *testing.T) {
+	scenario(t, "a failed instance that listings hide and the provider still has stays failed", func(r *rig) { r.group.Max = 2 }, func(r *rig) {
+		r.awaitServing("web-1")
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		r.world.SetFaults(func(_ context.Context, point string, _ scaling.Ref) error {
+			if point == "delete.before" {
+				return scaling.Errorf(scaling.Conflict, "its disk is being copied")
+			}
+			return nil
+		})
+		r.order(scaling.OrderScaleIn, 1)
+		r.await("failed", func() bool { return r.names(scaling.StateFailed) == "web-2" })
+		r.world.SetFaults(nil)
+		r.blank.Store(true)
+		time.Sleep(time.Minute) // some sixty listings
+		r.blank.Store(false)
+		time.Sleep(10 * time.Second)
+		if f := r.names(scaling.StateFailed); f != "web-2" {
+			t.Errorf("failed: %q, want web-2, which is still there", f)
+		}
+		if err := r.world.RemoveVM("web-2"); err != nil {
+			t.Fatal(err)
+		}
+		r.await("forgotten once it is gone", func() bool { return r.names(scaling.StateFailed) == "" })
+	})
+}
+
 func TestRefusedOrderIsNoStoreError(t *testing.T) {
 	scenario(t, "a refused order is no trouble of the store", nil, func(r *rig) {
 		r.awaitServing("web-1")

@@ -15,6 +15,7 @@ import (
 // tick decides once and reports whether it began something, so that it should be
 // asked again at once.
 func (g *group) tick(ctx context.Context) bool {
+	g.calm.Store(false)
 	gc := g.config()
 	if err := g.absorb(ctx); err != nil {
 		if ctx.Err() == nil {
@@ -27,12 +28,17 @@ func (g *group) tick(ctx context.Context) bool {
 		g.keep(scaling.Verdict{Group: g.name, At: g.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusDegraded}, Reason: why})
 		return false
 	}
-	inv := g.eng.inventory(gc.Group.Provider)
-	t := g.gather(gc, inv)
-	// Most ticks change nothing: that is found out on a copy, and the store is left
-	// alone. What is to be changed is decided again on what the store has.
-	st, _ := g.view()
-	v, changed := t.decide(&st)
+	var t *thought
+	var st scaling.State
+	var v scaling.Verdict
+	changed := false
+	g.eng.think(func() {
+		t = g.gather(gc, g.eng.inventory(gc.Group.Provider))
+		// Most ticks change nothing: that is found out on a copy, and the store is left
+		// alone. What is to be changed is decided again on what the store has.
+		st, _ = g.view()
+		v, changed = t.decide(&st)
+	})
 	if changed {
 		cctx, cancel := context.WithTimeout(ctx, storeDeadline)
 		defer cancel()
@@ -55,6 +61,7 @@ func (g *group) tick(ctx context.Context) bool {
 		g.mu.Unlock()
 	}
 	g.keep(v)
+	g.calm.Store(!changed && t.calm(&st, v))
 	acted := v.Action != scaling.ActionNone && !v.Would
 	if acted {
 		g.eng.metrics.verdict(g.name, v.Action)
@@ -73,7 +80,6 @@ type thought struct {
 	lost    string                // why the store cannot be trusted; empty if it can
 	suspect map[string]string     // instances that are unwell, and why
 	well    []string              // instances that are seen to be well
-	cleared []string              // failed instances of which nothing is left
 	moved   map[string]netip.Addr // instances whose VM has another address now
 }
 
@@ -82,7 +88,7 @@ func (g *group) gather(gc GroupConfig, inv *inventory) *thought {
 	t := &thought{g: g}
 	t.in = g.input(gc, inv)
 	t.lost = g.lostStore(inv, t.in.Known.Listing)
-	t.cleared, t.moved = g.compare(inv)
+	t.moved = g.compare(inv)
 	t.suspect, t.well = g.health(inv, gc)
 	t.in.Unhealthy = t.suspect
 	t.in.Orphans = g.orphans()
@@ -92,7 +98,7 @@ func (g *group) gather(gc GroupConfig, inv *inventory) *thought {
 // decide folds what was seen into the state, decides, and writes down what is to
 // be begun. It reports whether anything changed.
 func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
-	was := s.Clone()
+	was := *s // of which sameShape reads what a change in place leaves alone
 	now, gc, ids := t.in.Now, t.in.Group, t.g.eng.opts.IDs
 	s.Housekeep(now)
 	if t.lost != "" {
@@ -105,10 +111,6 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 		}
 		for _, id := range t.well {
 			changed = s.Well(id) || changed
-		}
-		for _, id := range t.cleared {
-			s.Cleared(id, now)
-			changed = true
 		}
 		for id, to := range t.moved {
 			changed = s.Readdress(id, to) || changed
@@ -127,6 +129,18 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 		changed = true
 	}
 	return v, changed || v.Order != "" || !sameShape(was, *s)
+}
+
+// calm reports whether the next decision can only be another one by news: a
+// notification, an order, evidence, or a look at the provider or the pool that
+// shows something else. Then the group is woken by those, and does not look by
+// itself every moment, which is what thousands of groups at rest would cost most.
+func (t *thought) calm(s *scaling.State, v scaling.Verdict) bool {
+	k := t.in.Known
+	return k.Listing && k.Signals && k.Pool && v.Action == scaling.ActionNone && v.Order == "" && v.OrderRefused == "" &&
+		t.lost == "" && len(t.suspect) == 0 && len(t.in.Lookup.Evidence) == 0 && t.in.NoCapacity == "" &&
+		len(s.Leases) == 0 && len(s.Open) == 0 && len(s.Orders) == 0 && s.Pause == nil && !s.BackoffUntil.After(t.in.Now) &&
+		s.Count(scaling.StateInService) == len(s.Instances) && len(s.Instances) == s.Desired
 }
 
 // input gathers what the decision has to know but for what the provider and the
@@ -226,17 +240,17 @@ const lostListings = 2
 
 // compare holds the state against the newest complete listing, once: it counts
 // for how many of them instances were missing, and VMs of this group unknown to
-// the state. It returns the failed instances of which a person removed the rest,
-// and those whose VM is to be reached at another address than they are.
-func (g *group) compare(inv *inventory) (cleared []string, moved map[string]netip.Addr) {
+// the state. It returns the instances whose VM is to be reached at another address
+// than they are.
+func (g *group) compare(inv *inventory) (moved map[string]netip.Addr) {
 	if inv == nil || g.observing() {
-		return nil, nil
+		return nil
 	}
 	seen, err := inv.status()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil || !seen.After(g.counted) {
-		return nil, nil
+		return nil
 	}
 	g.counted = seen
 	missing, elsewhere := map[string]int{}, map[string]int{}
@@ -255,12 +269,8 @@ func (g *group) compare(inv *inventory) (cleared []string, moved map[string]neti
 			continue
 		}
 		switch i.State {
-		case scaling.StateInService:
+		case scaling.StateInService, scaling.StateFailed:
 			missing[i.ID] = g.missing[i.ID] + 1
-		case scaling.StateFailed:
-			if missing[i.ID] = g.missing[i.ID] + 1; missing[i.ID] >= lostListings {
-				cleared = append(cleared, i.ID)
-			}
 		case scaling.StateRequested, scaling.StateCreating, scaling.StateBooting, scaling.StateJoining, scaling.StateStandby,
 			scaling.StateDraining, scaling.StateRemoving, scaling.StateGone:
 		}
@@ -275,7 +285,7 @@ func (g *group) compare(inv *inventory) (cleared []string, moved map[string]neti
 		}
 	}
 	g.strange = strange
-	return cleared, moved
+	return moved
 }
 
 // orphans counts the VMs with this group's mark that the state did not know in
@@ -292,7 +302,8 @@ func (g *group) orphans() int {
 	return n
 }
 
-// sameShape reports whether housekeeping dropped nothing.
+// sameShape reports whether housekeeping dropped nothing. It reads the lengths of
+// lists and not what is in them.
 func sameShape(a, b scaling.State) bool {
 	return len(a.Leases) == len(b.Leases) && len(a.Instances) == len(b.Instances) && len(a.Creations) == len(b.Creations) &&
 		len(a.Removals) == len(b.Removals) && len(a.Answers) == len(b.Answers) && (a.Pause == nil) == (b.Pause == nil) &&

@@ -68,7 +68,10 @@ func (w *worker) run(ctx context.Context) {
 			err = w.drain(ctx, gc, *i)
 		case scaling.StateRemoving:
 			err = w.remove(ctx, gc, *i, &st)
-		case scaling.StateInService, scaling.StateStandby, scaling.StateGone, scaling.StateFailed:
+		case scaling.StateFailed:
+			w.clear(ctx, gc, *i)
+			return
+		case scaling.StateInService, scaling.StateStandby, scaling.StateGone:
 			return
 		}
 		if err != nil && ctx.Err() == nil {
@@ -131,6 +134,26 @@ func (w *worker) giveUp(ctx context.Context, gc GroupConfig, why string) error {
 	err := w.change(ctx, func(s *scaling.State) { s.FailLaunch(w.id, why, gc.Group, w.now()) })
 	poke(w.g.poolWake)
 	return err
+}
+
+// clear forgets a failed instance of which a person removed the rest. That two
+// listings lacked it is not enough for that: its VM would be nobody's if they were
+// wrong, so the provider is asked for this one. Any other answer than that it is
+// not there starts the count of the listings anew.
+func (w *worker) clear(ctx context.Context, gc GroupConfig, i scaling.Instance) {
+	err := w.call(ctx, gc, "get", func(ctx context.Context) error {
+		_, err := gc.Provider.Get(ctx, i.Ref())
+		return err
+	})
+	if scaling.ClassOf(err) == scaling.NotFound {
+		err = w.change(ctx, func(s *scaling.State) { s.Cleared(w.id, w.now()) })
+		if err == nil {
+			return
+		}
+	}
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	delete(w.g.missing, w.id)
 }
 
 // create makes the VM, or adopts it.
