@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ type flags struct {
 	dir       string
 	profile   string
 	heap      string
+	sendTo    string
 }
 
 func main() {
@@ -44,9 +46,15 @@ func main() {
 	flag.StringVar(&f.dir, "directory", "", "folder for the stores (default: a temporary one)")
 	flag.StringVar(&f.profile, "cpuprofile", "", "file for a CPU profile of the groups at rest")
 	flag.StringVar(&f.heap, "memprofile", "", "file for a heap profile of the groups at rest")
+	flag.StringVar(&f.sendTo, "send-to", "", "send the posts to this URL and print what was seen as JSON; the program runs itself so")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, f)
+	var err error
+	if f.sendTo != "" {
+		err = report(ctx, os.Stdout, f)
+	} else {
+		err = run(ctx, os.Stdout, f)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchengine:", err)
@@ -73,6 +81,13 @@ func run(ctx context.Context, out io.Writer, f flags) (err error) {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	if f.posts > 0 { // first, while the heap has nothing else
+		p, err := posts(ctx, f)
+		if err != nil {
+			return fmt.Errorf("posts: %w", err)
+		}
+		printPosts(out, f, p)
+	}
 	var rests []rest
 	for text := range strings.SplitSeq(f.groups, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
@@ -86,25 +101,26 @@ func run(ctx context.Context, out io.Writer, f flags) (err error) {
 		rests = append(rests, r)
 	}
 	printRests(out, rests)
-	if f.posts == 0 {
-		return nil
-	}
-	p, err := posts(ctx, f)
-	if err != nil {
-		return fmt.Errorf("posts: %w", err)
-	}
-	printPosts(out, f, p)
 	fmt.Fprintf(out, "\nload average at the end %s\n", load())
 	return nil
 }
 
+// report sends the posts and says how they were answered.
+func report(ctx context.Context, out io.Writer, f flags) error {
+	s, err := sendAll(ctx, f)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(s)
+}
+
 func printRests(out io.Writer, rests []rest) {
 	w := tabwriter.NewWriter(out, 0, 4, 1, ' ', 0)
-	fmt.Fprintln(w, "| groups\t| instances\t| CPU ms per tick of 1 s\t| of it the drivers'\t| CPU µs per group\t| resident MiB\t| look-ups per s\t| store writes\t| /metrics ms\t| /metrics KiB\t|")
-	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+	fmt.Fprintln(w, "| groups\t| instances\t| CPU ms per tick of 1 s\t| of it the drivers'\t| CPU µs per group\t| resident MiB\t| after three scrapes\t| look-ups per s\t| store writes\t| /metrics ms\t| /metrics KiB\t|")
+	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for _, r := range rests {
-		fmt.Fprintf(w, "| %d\t| %d\t| %.0f\t| %.0f\t| %.1f\t| %.0f\t| %.2f\t| %d\t| %.0f\t| %d\t|\n",
-			r.groups, r.instances, ms(r.cpu), ms(r.drivers), 1000*ms(r.cpu)/float64(r.groups), float64(r.resident)/(1<<20), r.lookups, r.writes, ms(r.scrape), r.bytes/1024)
+		fmt.Fprintf(w, "| %d\t| %d\t| %.0f\t| %.0f\t| %.1f\t| %.0f\t| %.0f\t| %.2f\t| %d\t| %.0f\t| %d\t|\n",
+			r.groups, r.instances, ms(r.cpu), ms(r.drivers), 1000*ms(r.cpu)/float64(r.groups), float64(r.resident)/(1<<20), float64(r.scraped)/(1<<20), r.lookups, r.writes, ms(r.scrape), r.bytes/1024)
 	}
 	w.Flush()
 	if n := len(rests); n > 1 {
@@ -117,7 +133,7 @@ func printRests(out io.Writer, rests []rest) {
 
 func printPosts(out io.Writer, f flags, p post) {
 	fmt.Fprintf(out, "\n%d posts at %d per second, each answered once it was stored: p50 %.1f ms, p99 %.1f ms, slowest %.1f ms; %d failed; took %.1f s\n",
-		f.posts, f.rate, ms(p.p50), ms(p.p99), ms(p.max), p.failed, p.took.Seconds())
+		f.posts, f.rate, ms(p.P50), ms(p.P99), ms(p.Max), p.Failed, p.Took.Seconds())
 	fmt.Fprintf(out, "heap after the first tenth %.1f MiB, after the last %.1f MiB\n", float64(p.heapBefore)/(1<<20), float64(p.heapAfter)/(1<<20))
 }
 

@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,20 +28,27 @@ import (
 	"github.com/scalehook/scalehook/webhook"
 )
 
-// post is how posts were answered.
+// post is how posts were answered, and what they left of the heap.
 type post struct {
-	p50, p99, max         time.Duration
-	failed                int
-	took                  time.Duration
+	sent
+
 	heapBefore, heapAfter uint64
 }
 
+// sent is what the sender saw.
+type sent struct {
+	P50, P99, Max, Took time.Duration
+	Failed              int
+}
+
+// postGroups is how many groups the posts are for.
+const postGroups = 200
+
 const token = "0123456789abcdef0123456789abcdef"
 
-// posts sends Alertmanager's posts at a steady rate, whether they are answered in
-// time or not, over a real socket to the real server, engine and store.
+// posts has Alertmanager's posts sent over a real socket to the real server, engine
+// and store.
 func posts(ctx context.Context, f flags) (p post, err error) {
-	const groups = 200
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	st, err := store.Open(ctx, filepath.Join(f.dir, "posts.db"), store.Options{})
@@ -49,7 +58,7 @@ func posts(ctx context.Context, f flags) (p post, err error) {
 	defer st.Close()
 	src := &sources{}
 	var spent atomic.Int64
-	cfg, err := fleet(ctx, f, st, src, groups, &spent)
+	cfg, err := fleet(ctx, f, st, src, postGroups, &spent)
 	if err != nil {
 		return p, err
 	}
@@ -79,54 +88,82 @@ func posts(ctx context.Context, f flags) (p post, err error) {
 	ended := make(chan error, 2)
 	go func() { ended <- eng.Run(ctx) }()
 	go func() { ended <- srv.Run(ctx, []net.Listener{listener}, "") }()
-	url := "http://" + listener.Addr().String() + "/api/v1/alertmanager"
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}
 	if err := wait(ctx, 3*time.Second); err != nil {
 		return p, err
 	}
+	var early sync.WaitGroup
+	early.Go(func() {
+		if wait(ctx, time.Duration(f.posts/10)*time.Second/time.Duration(f.rate)) == nil {
+			p.heapBefore = heap()
+		}
+	})
+	sent, err := sender(ctx, f, "http://"+listener.Addr().String()+"/api/v1/alertmanager")
+	early.Wait()
+	if err != nil {
+		return p, err
+	}
+	p.sent, p.heapAfter = sent, heap()
+	cancel()
+	if err := <-ended; err != nil {
+		return p, err
+	}
+	return p, <-ended
+}
 
+// sender runs this program once more to send the posts: what a sender allocates
+// and collects is no work of the server's.
+func sender(ctx context.Context, f flags, url string) (s sent, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return s, err
+	}
+	cmd := exec.CommandContext(ctx, self, "-send-to", url, "-posts", strconv.Itoa(f.posts), "-rate", strconv.Itoa(f.rate))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return s, fmt.Errorf("run the sender: %w", err)
+	}
+	if err := json.Unmarshal(out, &s); err != nil {
+		return s, fmt.Errorf("read what the sender says: %w", err)
+	}
+	return s, nil
+}
+
+// sendAll sends Alertmanager's posts at a steady rate, whether they are answered in
+// time or not.
+func sendAll(ctx context.Context, f flags) (s sent, err error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var failed atomic.Int64
 	took := make([]time.Duration, 0, f.posts)
 	begun := time.Now()
 	for k := range f.posts {
 		due := begun.Add(time.Duration(k) * time.Second / time.Duration(f.rate))
 		if err := wait(ctx, time.Until(due)); err != nil {
-			return p, err
-		}
-		if k == f.posts/10 {
-			wg.Go(func() { p.heapBefore = heap() }) // beside the sender, which must keep its rate
+			return s, err
 		}
 		wg.Go(func() {
 			// From when it was due: a server that stalls must not slow the sender down
 			// and so look better.
-			err := send(ctx, client, url, k%groups, begun)
+			err := send(ctx, client, f.sendTo, k%postGroups, begun)
 			d := time.Since(due)
+			mu.Lock()
+			defer mu.Unlock()
 			if err != nil {
-				failed.Add(1)
+				s.Failed++
 				return
 			}
-			mu.Lock()
 			took = append(took, d)
-			mu.Unlock()
 		})
 	}
 	wg.Wait()
-	p.took, p.failed, p.heapAfter = time.Since(begun), int(failed.Load()), heap()
-	cancel()
-	if err := <-ended; err != nil {
-		return p, err
-	}
-	if err := <-ended; err != nil {
-		return p, err
-	}
+	s.Took = time.Since(begun)
 	if len(took) == 0 {
-		return p, fmt.Errorf("none of %d was answered", f.posts)
+		return s, fmt.Errorf("none of %d was answered", f.posts)
 	}
 	slices.Sort(took)
-	p.p50, p.p99, p.max = took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
-	return p, nil
+	s.P50, s.P99, s.Max = took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
+	return s, nil
 }
 
 func send(ctx context.Context, client *http.Client, url string, group int, begun time.Time) error {

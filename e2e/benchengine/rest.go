@@ -28,7 +28,7 @@ type rest struct {
 	groups, instances int
 	cpu               time.Duration // per second
 	drivers           time.Duration // of it inside the simulated drivers, wall
-	resident          int
+	resident, scraped int           // resident memory before and after the scrapes
 	lookups           float64
 	writes            int64
 	scrape            time.Duration
@@ -95,7 +95,7 @@ func groupOf(name, provider string, instances int) scaling.Group {
 		LaunchDeadline: 5 * time.Minute, DrainDeadline: time.Minute, ShutdownDeadline: time.Minute, CallDeadline: 30 * time.Second,
 		CreationsPerHour: 20, RemovalsPerHour: 20, BackoffMin: 10 * time.Second, BackoffMax: 10 * time.Minute,
 		Grace: 5 * time.Minute, MaxUnhealthy: 0.5, Victim: scaling.VictimNewest, OnRemove: scaling.OnRemoveKeep,
-		NamePattern: name + "-{n}", Provider: provider, Balancer: "pool-" + name, Port: 80, Confirm: []string{"prometheus"},
+		NamePattern: name + "-{n}", Provider: provider, Balancer: "pool-of-" + provider, Port: 80, Confirm: []string{"prometheus"},
 	}
 }
 
@@ -222,21 +222,40 @@ func atRest(ctx context.Context, f flags, n int) (r rest, err error) {
 	}
 	for range 3 {
 		begun := time.Now()
-		w := httptest.NewRecorder()
+		w := &page{header: http.Header{}, status: http.StatusOK}
 		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1/metrics", nil)
 		req.RemoteAddr = "127.0.0.1:1"
 		srv.Handler().ServeHTTP(w, req)
-		if w.Code != http.StatusOK {
-			return r, fmt.Errorf("/metrics answered %d: %.200s", w.Code, w.Body)
+		if w.status != http.StatusOK {
+			return r, fmt.Errorf("/metrics answered %d", w.status)
 		}
-		r.bytes = w.Body.Len()
+		r.bytes = w.bytes
 		if took := time.Since(begun); r.scrape == 0 || took < r.scrape {
 			r.scrape = took
 		}
 	}
+	r.scraped = resident()
 	cancel()
 	return r, <-ended
 }
+
+// page counts an answer's bytes and keeps none: the memory is to be the server's.
+type page struct {
+	header        http.Header
+	status, bytes int
+}
+
+func (p *page) Header() http.Header { return p.header }
+
+func (p *page) WriteHeader(status int) { p.status = status }
+
+func (p *page) Write(b []byte) (int, error) {
+	p.bytes += len(b)
+	return len(b), nil
+}
+
+// SetWriteDeadline is what the server asks of a connection.
+func (p *page) SetWriteDeadline(time.Time) error { return nil }
 
 func wait(ctx context.Context, d time.Duration) error {
 	select {

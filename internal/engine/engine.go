@@ -90,13 +90,12 @@ func (o *Options) calmTick() time.Duration { return min(o.LookupTick, o.ListTick
 // Engine runs groups. It is an Intake, an Operator and a Viewer. Create it with
 // New, then Run it once.
 type Engine struct {
-	opts    Options
-	log     *slog.Logger
-	clock   *clock
-	metrics *metrics
-	lookups *lookups
-	// thinking has room for the groups that decide at the same time; see think.
-	thinking chan struct{}
+	opts     Options
+	log      *slog.Logger
+	clock    *clock
+	metrics  *metrics
+	lookups  *lookups
+	thoughts chan func() // what the thinkers compute; see think
 
 	mu        sync.RWMutex
 	groups    map[string]*group
@@ -121,7 +120,7 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 	e := &Engine{
 		opts: opts, log: opts.Logger, clock: newClock(opts.Now, opts.Elapsed, opts.Logger), metrics: newMetrics(opts.Registerer),
 		groups: map[string]*group{}, providers: map[string]*inventory{},
-		thinking: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		thoughts: make(chan func()),
 	}
 	e.lookups = newLookups(e)
 	if opts.Registerer != nil {
@@ -135,7 +134,21 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 		e.groups[gc.Group.Name] = g
 		e.provider(gc)
 	}
+	e.assign()
 	return e, nil
+}
+
+// assign tells every inventory which groups have its provider. The caller holds mu
+// or is the only one yet.
+func (e *Engine) assign() {
+	users := map[string][]*group{}
+	for _, g := range e.groups {
+		name := g.config().Group.Provider
+		users[name] = append(users[name], g)
+	}
+	for name, inv := range e.providers {
+		inv.use(users[name])
+	}
 }
 
 // provider returns the inventory of a group's provider, made on first use.
@@ -159,6 +172,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.run = ctx
 	e.start(ctx, e.lookups.loop)
+	for range thinkers() {
+		e.start(ctx, e.thinker)
+	}
 	for _, inv := range e.providers {
 		e.startInventory(ctx, inv)
 	}
@@ -172,13 +188,34 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
-// think runs f, which computes and waits for nobody, on no more than half of the
-// processors at a time: when thousands of groups are woken at once, whoever posts
-// meanwhile is still answered.
-func (e *Engine) think(f func()) {
-	e.thinking <- struct{}{}
-	defer func() { <-e.thinking }()
-	f()
+// thinkers is how many groups decide at the same time: half of the processors.
+func thinkers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+// thinker computes until ctx ends.
+func (e *Engine) thinker(ctx context.Context) {
+	for {
+		select {
+		case f := <-e.thoughts:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// think has f, which computes and waits for nobody, run by one of a few thinkers,
+// and reports whether it ran: not once ctx has ended. When thousands of groups are
+// woken at once whoever posts meanwhile is still answered, and the stack that a
+// decision takes is there once for each thinker and not for each group.
+func (e *Engine) think(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	select {
+	case e.thoughts <- func() { defer close(done); f() }:
+		<-done
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (e *Engine) start(ctx context.Context, f func(context.Context)) {
@@ -266,6 +303,7 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 			delete(e.providers, name)
 		}
 	}
+	e.assign()
 	return nil
 }
 

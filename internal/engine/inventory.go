@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +19,9 @@ type inventory struct {
 
 	mu       sync.Mutex
 	provider scaling.Provider
-	vms      map[string]scaling.VM   // by instance id, of the last complete listing
+	vms      map[string]*scaling.VM  // by instance id, of the last complete listing
 	groups   map[string][]scaling.VM // the same by group
+	users    []*group                // that have this provider
 	seen     time.Time               // when that listing began, in steady time
 	err      error
 }
@@ -46,8 +49,10 @@ func (inv *inventory) seenOnce() bool {
 func (inv *inventory) vm(id string) (scaling.VM, bool) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	vm, ok := inv.vms[id]
-	return vm, ok
+	if vm := inv.vms[id]; vm != nil {
+		return *vm, true
+	}
+	return scaling.VM{}, false
 }
 
 // of lists the VMs of a group by the last complete listing; they are only read.
@@ -70,6 +75,19 @@ func (inv *inventory) status() (time.Time, error) {
 	return inv.seen, inv.err
 }
 
+// use sets the groups that have this provider.
+func (inv *inventory) use(groups []*group) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.users = groups
+}
+
+func (inv *inventory) using() []*group {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return inv.users
+}
+
 // listDeadline bounds one listing.
 const listDeadline = 30 * time.Second
 
@@ -78,7 +96,7 @@ func (inv *inventory) loop(ctx context.Context) {
 		first := !inv.seenOnce()
 		inv.list(ctx)
 		if first && inv.seenOnce() {
-			for _, g := range inv.eng.all() {
+			for _, g := range inv.using() {
 				poke(g.wake)
 			}
 		}
@@ -123,9 +141,15 @@ func (inv *inventory) list(ctx context.Context) {
 		inv.eng.log.Info("the provider is listed again", "provider", inv.name)
 	}
 	inv.err, inv.seen = nil, begun
-	inv.vms, inv.groups = make(map[string]scaling.VM, len(vms)), map[string][]scaling.VM{}
-	for _, vm := range vms {
-		inv.vms[vm.ID] = vm
-		inv.groups[vm.Group] = append(inv.groups[vm.Group], vm)
+	vms = slices.Clone(vms)
+	slices.SortStableFunc(vms, func(a, b scaling.VM) int { return cmp.Compare(a.Group, b.Group) })
+	inv.vms, inv.groups = make(map[string]*scaling.VM, len(vms)), map[string][]scaling.VM{}
+	from := 0
+	for k := range vms {
+		inv.vms[vms[k].ID] = &vms[k]
+		if k+1 == len(vms) || vms[k+1].Group != vms[k].Group {
+			inv.groups[vms[k].Group] = vms[from : k+1 : k+1]
+			from = k + 1
+		}
 	}
 }

@@ -22,7 +22,7 @@ func (inv *inventory) all() []scaling.VM {
 	defer inv.mu.Unlock()
 	out := make([]scaling.VM, 0, len(inv.vms))
 	for _, vm := range inv.vms {
-		out = append(out, vm)
+		out = append(out, *vm)
 	}
 	slices.SortFunc(out, func(a, b scaling.VM) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return out

@@ -62,6 +62,8 @@ func (inv *inventory) foundBy(p scaling.Provider, id string) (scaling.VM, bool) 
 	if inv.provider != p {
 		return scaling.VM{}, false
 	}
-	vm, ok := inv.vms[id]
-	return vm, ok
+	if vm := inv.vms[id]; vm != nil {
+		return *vm, true
+	}
+	return scaling.VM{}, false
 }

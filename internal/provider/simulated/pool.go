@@ -97,9 +97,12 @@ func (b *Balancer) Observe(ctx context.Context) (out scaling.PoolStatus, err err
 		if !ok {
 			return nil
 		}
+		share := b.w.share(b.group)
+		out.Members = make([]scaling.MemberStatus, 0, len(p.Members))
 		for _, m := range p.Members {
+			health := b.w.health(m)
 			out.Members = append(out.Members, scaling.MemberStatus{
-				ID: m.ID, Server: m.Server, Addr: m.Addr, State: m.State, Health: b.w.health(m), Sessions: b.w.sessions(b.group, m),
+				ID: m.ID, Server: m.Server, Addr: m.Addr, State: m.State, Health: health, Sessions: b.w.sessions(m, health, share),
 				Foreign: m.Foreign,
 			})
 		}
@@ -174,7 +177,7 @@ func (b *Balancer) leave(want scaling.Pool) {
 			m.Leaving = false
 			b.w.turn(m, scaling.MemberDraining)
 		}
-		return m.Leaving && b.w.sessions(b.group, m) == 0
+		return m.Leaving && b.w.sessions(m, b.w.health(m), b.w.share(b.group)) == 0
 	})
 }
 
@@ -194,13 +197,23 @@ func (w *World) health(m *member) scaling.Health {
 	return scaling.HealthDown
 }
 
-// sessions are a ready member's share of the load, ten per vCPU, and a draining
-// one's until the drain time is over.
-func (w *World) sessions(group string, m *member) int {
-	up := w.health(m) == scaling.HealthUp
+// share is what each ready member has of the load on its group, as sessions: ten
+// per vCPU.
+func (w *World) share(group string) int {
+	load := w.loadOf(group)
+	if load == 0 {
+		return 0
+	}
+	return int(10*load/float64(max(1, len(w.serving(group)))) + 0.5)
+}
+
+// sessions are a ready member's share of the load, and a draining one's until the
+// drain time is over.
+func (w *World) sessions(m *member, health scaling.Health, share int) int {
+	up := health == scaling.HealthUp
 	switch {
 	case up && m.State == scaling.MemberReady:
-		return int(10*w.loadOf(group)/float64(max(1, len(w.serving(group)))) + 0.5)
+		return share
 	case up && m.State == scaling.MemberDraining && w.s.At.Before(m.Since.Add(w.cfg.DrainTime)):
 		return 1
 	}
