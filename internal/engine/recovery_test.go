@@ -78,20 +78,26 @@ func TestALostStoreKeepsItsPool(t *testing.T) {
 	})
 }
 
+// failToGo brings web-2 into the state failed: it is to go and its provider refuses.
+func (r *rig) failToGo() {
+	r.t.Helper()
+	r.awaitServing("web-1")
+	r.order(scaling.OrderScaleOut, 1)
+	r.awaitServing("web-1 web-2")
+	r.world.SetFaults(func(_ context.Context, point string, _ scaling.Ref) error {
+		if point == "delete.before" {
+			return scaling.Errorf(scaling.Conflict, "its disk is being copied")
+		}
+		return nil
+	})
+	r.order(scaling.OrderScaleIn, 1)
+	r.await("failed", func() bool { return r.names(scaling.StateFailed) == "web-2" })
+	r.world.SetFaults(nil)
+}
+
 func TestFailedIsNotForEver(t *testing.T) {
 	scenario(t, "an instance that failed to go is looked at again once the cause is over", func(r *rig) { r.group.Max = 2 }, func(r *rig) {
-		r.awaitServing("web-1")
-		r.order(scaling.OrderScaleOut, 1)
-		r.awaitServing("web-1 web-2")
-		r.world.SetFaults(func(_ context.Context, point string, _ scaling.Ref) error {
-			if point == "delete.before" {
-				return scaling.Errorf(scaling.Conflict, "its disk is being copied")
-			}
-			return nil
-		})
-		r.order(scaling.OrderScaleIn, 1)
-		r.await("failed", func() bool { return r.names(scaling.StateFailed) == "web-2" })
-		r.world.SetFaults(nil)
+		r.failToGo()
 		_ = r.world.RemoveVM("web-2") // a person cleans up by hand
 		r.halt()
 		r.start()
@@ -106,18 +112,7 @@ func TestFailedIsNotForEver(t *testing.T) {
 
 func TestListingsThatLieClearNothing(t *testing.T) {
 	scenario(t, "a failed instance that listings hide and the provider still has stays failed", func(r *rig) { r.group.Max = 2 }, func(r *rig) {
-		r.awaitServing("web-1")
-		r.order(scaling.OrderScaleOut, 1)
-		r.awaitServing("web-1 web-2")
-		r.world.SetFaults(func(_ context.Context, point string, _ scaling.Ref) error {
-			if point == "delete.before" {
-				return scaling.Errorf(scaling.Conflict, "its disk is being copied")
-			}
-			return nil
-		})
-		r.order(scaling.OrderScaleIn, 1)
-		r.await("failed", func() bool { return r.names(scaling.StateFailed) == "web-2" })
-		r.world.SetFaults(nil)
+		r.failToGo()
 		r.blank.Store(true)
 		time.Sleep(time.Minute) // some sixty listings
 		r.blank.Store(false)
