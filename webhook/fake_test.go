@@ -206,6 +206,16 @@ func (e *engine) Protect(_ context.Context, group, instance string, on bool, by 
 	return e.check(group)
 }
 
+func (e *engine) GroupNames(context.Context) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var names []string
+	for i := range e.views {
+		names = append(names, e.views[i].Group.Name)
+	}
+	return names, e.err
+}
+
 func (e *engine) Groups(context.Context) ([]scaling.GroupView, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

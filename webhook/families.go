@@ -2,33 +2,6 @@ package webhook
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// family is the index of a family of the groups' series. The order is that of
-// the names, which is the order of the page.
-type family int
-
-const (
-	familyConditionActive family = iota
-	familyConditionExpiry
-	familyEvidence
-	familyCooldown
-	familyHigh
-	familyLow
-	familyInstances
-	familyDesired
-	familyMaximum
-	familyMinimum
-	familyStatus
-	familyInstanceCreated
-	familyInstanceInfo
-	familyInstancePrimary
-	familyInstanceState
-	familyInstanceWarm
-	familyMemberSessions
-	familyMemberState
-	familyNotified
-	familyCount
-)
-
 // The names of the labels that alerts do not have too.
 const (
 	labelKind     = "signal" // high or low
@@ -41,49 +14,127 @@ const (
 	labelPool     = "pool"
 )
 
-// spec is what a family of gauges is called, and the labels that its series have
-// beside the group's.
+// spec is what a family of gauges is called, the labels that its series have
+// beside the group's, and how a group's samples of it are written.
 type spec struct {
 	name, help string
 	labels     []string
+	write      func(*collector, *page, *row)
 }
 
-// specs returns the table of families. Its index is family.
-func specs() [familyCount]spec {
-	of := func(name, help string, labels ...string) spec {
-		return spec{"scalehook_" + name, help, append([]string{labelGroup}, labels...)}
+// specs returns the families of the groups' series, by name.
+func specs() []spec {
+	of := func(name, help string, write func(*collector, *page, *row), labels ...string) spec {
+		return spec{"scalehook_" + name, help, append([]string{labelGroup}, labels...), write}
 	}
-	return [familyCount]spec{
-		familyConditionActive: of("condition_active", "Whether the signal stands for the group.", labelKind),
-		familyConditionExpiry: of("condition_expiry_timestamp_seconds", "When the standing condition becomes unknown unless it is renewed.", labelKind),
-		familyEvidence:        of("evidence_timestamp_seconds", "Newest evidence time that a source gave for the signal.", labelKind),
+	return []spec{
+		of("condition_active", "Whether the signal stands for the group.", perSignal(func(s *signalRow) (float64, bool) {
+			return truth(s.standing), true
+		}), labelKind),
+		of("condition_expiry_timestamp_seconds", "When the standing condition becomes unknown unless it is renewed.", perSignal(func(s *signalRow) (float64, bool) {
+			return s.expires, s.standing
+		}), labelKind),
+		of("evidence_timestamp_seconds", "Newest evidence time that a source gave for the signal.", perSignal(func(s *signalRow) (float64, bool) {
+			return s.evidence, s.evidence != 0
+		}), labelKind),
 
-		familyCooldown:  of("group_cooldown_until_timestamp_seconds", "When the cooldown of the group ends or ended; 0 for none yet."),
-		familyHigh:      of("group_cpu_high_threshold_ratio", "CPU utilisation above which the group is to grow, 0 to 1."),
-		familyLow:       of("group_cpu_low_threshold_ratio", "CPU utilisation below which the group is to shrink, 0 to 1."),
-		familyInstances: of("group_instances", "Instances of the group, by state.", labelState),
-		familyDesired:   of("group_instances_desired", "Instances that the group is being brought to."),
-		familyMaximum:   of("group_instances_max", "Most instances the group may have."),
-		familyMinimum:   of("group_instances_min", "Fewest instances the group may have."),
-		familyStatus:    of("group_status", "Standing remarks on the group: 1 while one holds, else 0.", labelStatus),
+		of("group_cooldown_until_timestamp_seconds", "When the cooldown of the group ends or ended; 0 for none yet.", perGroup(func(r *row) float64 { return r.cooldown })),
+		of("group_cpu_high_threshold_ratio", "CPU utilisation above which the group is to grow, 0 to 1.", perGroup(func(r *row) float64 { return r.high })),
+		of("group_cpu_low_threshold_ratio", "CPU utilisation below which the group is to shrink, 0 to 1.", perGroup(func(r *row) float64 { return r.low })),
+		of("group_instances", "Instances of the group, by state.", (*collector).writeStates, labelState),
+		of("group_instances_desired", "Instances that the group is being brought to.", perGroup(func(r *row) float64 { return r.desired })),
+		of("group_instances_max", "Most instances the group may have.", perGroup(func(r *row) float64 { return r.maximum })),
+		of("group_instances_min", "Fewest instances the group may have.", perGroup(func(r *row) float64 { return r.minimum })),
+		of("group_status", "Standing remarks on the group: 1 while one holds, else 0.", (*collector).writeStatuses, labelStatus),
 
-		familyInstanceCreated: of("instance_created_timestamp_seconds", "When the instance was asked for.", labelUUID),
-		familyInstanceInfo:    of("instance_info", "An instance whose VM is known; always 1.", labelUUID, labelVM, labelProvider, labelAddress),
-		familyInstancePrimary: of("instance_primary", "Whether the instance is the group's primary.", labelUUID),
-		familyInstanceState:   of("instance_state", "The state that the instance is in; always 1.", labelUUID, labelState),
-		familyInstanceWarm:    of("instance_warm", "Whether the instance's CPU counts for the high signal.", labelUUID),
+		of("instance_created_timestamp_seconds", "When the instance was asked for.", perInstance(func(x *instanceRow) float64 { return x.created }), labelUUID),
+		of("instance_info", "An instance whose VM is known; always 1.", (*collector).writeInfo, labelUUID, labelVM, labelProvider, labelAddress),
+		of("instance_primary", "Whether the instance is the group's primary.", perInstance(func(x *instanceRow) float64 { return truth(x.primary) }), labelUUID),
+		of("instance_state", "The state that the instance is in; always 1.", (*collector).writeState, labelUUID, labelState),
+		of("instance_warm", "Whether the instance's CPU counts for the high signal.", perInstance(func(x *instanceRow) float64 { return truth(x.warm) }), labelUUID),
 
-		familyMemberSessions: of("member_sessions", "Sessions in flight to the instance, where the balancer counts them.", labelPool, labelUUID),
-		familyMemberState:    of("member_state", "The state that the balancer has the instance in; always 1.", labelPool, labelUUID, labelState),
+		of("member_sessions", "Sessions in flight to the instance, where the balancer counts them.", (*collector).writeSessions, labelPool, labelUUID),
+		of("member_state", "The state that the balancer has the instance in; always 1.", (*collector).writeMember, labelPool, labelUUID, labelState),
 
-		familyNotified: of("webhook_last_notification_timestamp_seconds", "When the group last heard from a webhook; 0 for never."),
+		of("webhook_last_notification_timestamp_seconds", "When the group last heard from a webhook; 0 for never.", perGroup(func(r *row) float64 { return r.notified })),
+	}
+}
+
+// perGroup writes one sample for the group.
+func perGroup(value func(*row) float64) func(*collector, *page, *row) {
+	return func(_ *collector, p *page, r *row) { p.add(p.labels(r.group), value(r)) }
+}
+
+// perSignal writes one sample for each signal of which there is something to say.
+func perSignal(value func(*signalRow) (float64, bool)) func(*collector, *page, *row) {
+	return func(c *collector, p *page, r *row) {
+		for k, s := range c.signals {
+			if v, ok := value(&r.signals[k]); ok {
+				p.add(p.labels(r.group, s.pair), v)
+			}
+		}
+	}
+}
+
+// perInstance writes one sample for each instance.
+func perInstance(value func(*instanceRow) float64) func(*collector, *page, *row) {
+	return func(_ *collector, p *page, r *row) {
+		for i := range r.instances {
+			p.add(p.labels(r.group, r.instances[i].uuid), value(&r.instances[i]))
+		}
+	}
+}
+
+func (c *collector) writeStates(p *page, r *row) {
+	for k, s := range c.states {
+		p.add(p.labels(r.group, s.pair), float64(r.states[k]))
+	}
+}
+
+func (c *collector) writeStatuses(p *page, r *row) {
+	for k, s := range c.statuses {
+		p.add(p.labels(r.group, s.pair), truth(r.statuses[k]))
+	}
+}
+
+func (c *collector) writeInfo(p *page, r *row) {
+	for i := range r.instances {
+		x := &r.instances[i]
+		address := ""
+		if x.address.IsValid() {
+			address = x.address.String()
+		}
+		p.add(p.labels(p.pair(&c.names.address, address), r.provider, r.group, x.uuid, p.pair(&c.names.vm, x.name)), 1)
+	}
+}
+
+func (c *collector) writeState(p *page, r *row) {
+	for i := range r.instances {
+		x := &r.instances[i]
+		p.add(p.labels(r.group, c.state(p, x.state), x.uuid), 1)
+	}
+}
+
+func (c *collector) writeMember(p *page, r *row) {
+	for i := range r.instances {
+		if x := &r.instances[i]; x.member {
+			p.add(p.labels(r.pool, r.group, p.pair(&c.names.state, string(x.pooled)), x.uuid), 1)
+		}
+	}
+}
+
+func (c *collector) writeSessions(p *page, r *row) {
+	for i := range r.instances {
+		if x := &r.instances[i]; x.member && x.sessions >= 0 {
+			p.add(p.labels(r.pool, r.group, x.uuid), float64(x.sessions))
+		}
 	}
 }
 
 // reserved takes the names of the families that are gathered beside a registry:
 // it then refuses anybody else's of the same name. It collects nothing.
 type reserved struct {
-	specs  [familyCount]spec
+	specs  []spec
 	beside prometheus.Collector
 }
 

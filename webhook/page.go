@@ -9,14 +9,14 @@ import (
 // slab is how many objects are allocated at once while a page is written.
 const slab = 256
 
-// page is the groups' series while they are written. It builds the families
-// itself, not through const metrics and a registry, because those allocate,
-// check, hash and sort every sample anew, which a hundred thousand instances make
-// a matter of seconds; the labels of a group and of an instance are made once
-// and shared by all their samples, and so is a gauge that is 0 or 1. The tests
-// check what the registry would have. Nothing may be changed once it is written.
+// page is a family of the groups' series while it is written. It is built here,
+// not through const metrics and a registry, because those allocate, check, hash
+// and sort every sample anew, which a hundred thousand instances make a matter of
+// seconds; the labels of a group and of an instance are made once and shared by
+// all their samples, and so is a gauge that is 0 or 1. The tests check what the
+// registry would have. Nothing may be changed once it is written.
 type page struct {
-	metrics   [familyCount][]*dto.Metric
+	metrics   []*dto.Metric
 	samples   []dto.Metric
 	values    []value
 	pairs     []pair
@@ -43,20 +43,15 @@ func newPage() *page {
 	return &page{zero: &dto.Gauge{Value: &zero}, one: &dto.Gauge{Value: &one}}
 }
 
-// reserve makes room for n more samples of the family.
-func (p *page) reserve(f family, n int) {
-	p.metrics[f] = make([]*dto.Metric, 0, n)
-}
-
 // add writes one sample.
-func (p *page) add(f family, l labels, v float64) {
+func (p *page) add(l labels, v float64) {
 	if len(p.samples) == 0 {
 		p.samples = make([]dto.Metric, slab)
 	}
 	m := &p.samples[0]
 	p.samples = p.samples[1:]
 	m.Label, m.Gauge = l, p.gauge(v)
-	p.metrics[f] = append(p.metrics[f], m)
+	p.metrics = append(p.metrics, m)
 }
 
 func (p *page) gauge(v float64) *dto.Gauge {
@@ -102,18 +97,4 @@ func (p *page) labels(pairs ...*dto.LabelPair) labels {
 	p.pointers = p.pointers[n:]
 	copy(l, pairs)
 	return l
-}
-
-// families returns what was written, in the table's order, without the
-// families that have no sample.
-func (p *page) families(specs *[familyCount]spec) []*dto.MetricFamily {
-	out := make([]*dto.MetricFamily, 0, familyCount)
-	for f, metrics := range p.metrics {
-		if len(metrics) == 0 {
-			continue
-		}
-		s := &specs[f]
-		out = append(out, &dto.MetricFamily{Name: &s.name, Help: &s.help, Type: dto.MetricType_GAUGE.Enum(), Metric: metrics})
-	}
-	return out
 }

@@ -33,7 +33,7 @@ const (
 // Gather returns every family that /metrics serves, by name. With an error it
 // returns what could be gathered all the same. The families must not be changed.
 func (s *Server) Gather() ([]*dto.MetricFamily, error) {
-	return s.collector.gather(context.Background())
+	return s.collector.all(s.collector.gather(context.Background()))
 }
 
 // scrape serves /metrics. The page is never in memory as text: it is written as
@@ -54,8 +54,7 @@ func (s *Server) scrape() http.Handler {
 		defer cancel()
 		got := make(chan gathered, 1)
 		go func() {
-			families, err := s.collector.gather(ctx)
-			got <- gathered{families, err}
+			got <- s.collector.gather(ctx)
 		}()
 		select {
 		case g := <-got:
@@ -70,12 +69,8 @@ func (s *Server) scrape() http.Handler {
 	return promhttp.InstrumentMetricHandler(s.opts.Registry, http.HandlerFunc(handle))
 }
 
-// gathered is what a scrape found.
-type gathered struct {
-	families []*dto.MetricFamily
-	err      error
-}
-
+// sendPage sends the groups' families, each made when its turn comes, and then the
+// others.
 func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, g gathered) {
 	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -83,10 +78,21 @@ func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, g gathered) {
 		return
 	}
 	out := pageWriter{w, bufio.NewWriterSize(w, scrapeBuffer)}
-	promhttp.HandlerFor(
-		prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return g.families, g.err }),
-		promhttp.HandlerOpts{ErrorLog: promLog{s.log}, ErrorHandling: promhttp.ContinueOnError, Registry: s.opts.Registry},
-	).ServeHTTP(out, r)
+	send := func(families []*dto.MetricFamily, err error) {
+		promhttp.HandlerFor(
+			prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err }),
+			promhttp.HandlerOpts{
+				ErrorLog: promLog{s.log}, ErrorHandling: promhttp.ContinueOnError, Registry: s.opts.Registry,
+				DisableCompression: true, // the pieces are compressed as one
+			},
+		).ServeHTTP(out, r)
+	}
+	for i := range s.collector.specs {
+		if made := s.collector.family(&s.collector.specs[i], g.rows); made != nil {
+			send([]*dto.MetricFamily{made}, nil)
+		}
+	}
+	send(g.rest, g.err)
 	if err := out.buffer.Flush(); err != nil {
 		panic(http.ErrAbortHandler)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/google/go-cmp/cmp"
 )
 
 // hung is a viewer that answers when it is let go, whatever the caller's patience.
@@ -21,10 +21,10 @@ type hung struct {
 	free  chan struct{}
 }
 
-func (h hung) Groups(ctx context.Context) ([]scaling.GroupView, error) {
+func (h hung) GroupNames(ctx context.Context) ([]string, error) {
 	h.asked <- struct{}{}
 	<-h.free
-	return h.engine.Groups(ctx)
+	return h.engine.GroupNames(ctx)
 }
 
 func TestAScrapeThatCannotBeGatheredInTimeIsRefused(t *testing.T) {
@@ -75,7 +75,7 @@ func TestAScrapesTimeoutHeaderIsReadWithCare(t *testing.T) {
 // breaking is a viewer with a bug.
 type breaking struct{ *engine }
 
-func (breaking) Groups(context.Context) ([]scaling.GroupView, error) { panic("planted") }
+func (breaking) GroupNames(context.Context) ([]string, error) { panic("planted") }
 
 func TestAPanicOfTheViewerIsAnErrorOfTheScrape(t *testing.T) {
 	opts := options(t, newEngine())
@@ -90,6 +90,27 @@ func TestAPanicOfTheViewerIsAnErrorOfTheScrape(t *testing.T) {
 	w := send(t, s, request{method: "GET", path: "/metrics"})
 	if want := `promhttp_metric_handler_errors_total{cause="gathering"} 1`; !strings.Contains(w.Body.String(), want) {
 		t.Errorf("no %s in\n%s", want, w.Body)
+	}
+}
+
+// forgetful names a group that it has released by the time it is asked for it.
+type forgetful struct{ *engine }
+
+func (f forgetful) GroupNames(ctx context.Context) ([]string, error) {
+	names, err := f.engine.GroupNames(ctx)
+	return append([]string{"released"}, names...), err
+}
+
+func TestAGroupThatIsReleasedMeanwhileCostsNoOther(t *testing.T) {
+	e := newEngine()
+	opts := options(t, e)
+	opts.Viewer = forgetful{e}
+	s := newServer(t, opts)
+	if _, err := s.Gather(); err != nil {
+		t.Error(err)
+	}
+	if got := labelValues(t, s, "scalehook_group_instances", "scaling_group"); !cmp.Equal(got, []string{"web"}) {
+		t.Errorf("groups %v, want web", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/scalehook/scalehook/internal/api"
@@ -174,7 +175,7 @@ func (s *Server) routes() http.Handler {
 	e.GET("/-/healthy", s.healthy)
 	e.GET("/-/ready", s.ready)
 	e.POST("/-/reload", s.reload, s.auth(RoleOperator))
-	e.GET("/metrics", echo.WrapHandler(s.scrape()))
+	e.GET("/metrics", echo.WrapHandler(s.scrape()), middleware.Gzip())
 
 	v1 := e.Group(api.Prefix)
 	v1.POST("/alertmanager", s.intake, s.intakeAuth, jsonOnly)

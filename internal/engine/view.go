@@ -3,10 +3,18 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
+
+// GroupNames implements scaling.Viewer.
+func (e *Engine) GroupNames(context.Context) ([]string, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return slices.Sorted(maps.Keys(e.groups)), nil
+}
 
 // Groups implements scaling.Viewer.
 func (e *Engine) Groups(context.Context) ([]scaling.GroupView, error) {
@@ -91,6 +99,7 @@ func (g *group) show() scaling.GroupView {
 	if len(problems) > 0 && !slices.Contains(v.Statuses, scaling.StatusDegraded) {
 		v.Statuses = append(v.Statuses, scaling.StatusDegraded)
 	}
+	v.Instances = make([]scaling.InstanceView, 0, len(v.State.Instances))
 	for _, i := range v.State.Instances {
 		if i.State == scaling.StateGone {
 			continue

@@ -112,6 +112,8 @@ type GroupView struct {
 
 // Viewer shows groups and what happened. The engine is one.
 type Viewer interface {
+	// GroupNames returns the names of the configured groups, sorted.
+	GroupNames(ctx context.Context) ([]string, error)
 	// Groups returns every configured group, by name.
 	Groups(ctx context.Context) ([]GroupView, error)
 	// Group returns one (ErrUnknownGroup).
