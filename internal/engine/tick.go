@@ -32,14 +32,14 @@ func (g *group) tick(ctx context.Context) bool {
 	var st scaling.State
 	var v scaling.Verdict
 	changed := false
-	thought := g.eng.think(ctx, func() {
+	ran := g.eng.think(ctx, func() {
 		t = g.gather(gc, g.eng.inventory(gc.Group.Provider))
 		// Most ticks change nothing: that is found out on a copy, and the store is left
 		// alone. What is to be changed is decided again on what the store has.
 		st, _ = g.view()
 		v, changed = t.decide(&st)
 	})
-	if !thought {
+	if !ran {
 		return false
 	}
 	if changed {
