@@ -60,7 +60,7 @@ func (c *collector) rows(ctx context.Context) (out []row, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up the groups: %w", err)
 	}
-	maker := &rowMaker{c: c, page: newPage(), shared: map[string]*dto.LabelPair{}}
+	maker := &rowMaker{c: c, page: newPage(), shared: map[[2]string]*dto.LabelPair{}}
 	out = make([]row, 0, len(names))
 	for _, name := range names {
 		v, err := c.viewer.Group(ctx, name)
@@ -88,11 +88,11 @@ func (c *collector) rows(ctx context.Context) (out []row, err error) {
 type rowMaker struct {
 	c      *collector
 	page   *page
-	shared map[string]*dto.LabelPair // labels of drivers, by name and value
+	shared map[[2]string]*dto.LabelPair // labels of drivers, by name and value
 }
 
 func (m *rowMaker) driver(name *string, value string) *dto.LabelPair {
-	key := *name + "\x00" + value
+	key := [2]string{*name, value}
 	if m.shared[key] == nil {
 		m.shared[key] = m.page.pair(name, value)
 	}

@@ -85,8 +85,7 @@ func (e *Engine) known(ctx context.Context, ns []scaling.Notification) func(scal
 			asked = append(asked, n)
 		}
 	}
-	_, confirmers := e.lookups.asked()
-	for _, c := range confirmers {
+	for _, c := range e.lookups.asked() {
 		if c.Source() == receiverAlertmanager && len(asked) > 0 {
 			return e.lookups.known(ctx, c, asked)
 		}

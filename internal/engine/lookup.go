@@ -54,10 +54,10 @@ func (l *lookups) replace(m scaling.Meter, cs []scaling.Confirmer) {
 	poke(l.wake)
 }
 
-func (l *lookups) asked() (scaling.Meter, []scaling.Confirmer) {
+func (l *lookups) asked() []scaling.Confirmer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.source, l.confirmers
+	return l.confirmers
 }
 
 // lookupDeadline bounds one look-up at one source.
