@@ -26,44 +26,44 @@ type collector struct {
 	viewer   scaling.Viewer
 	metrics  *metrics
 	registry prometheus.Gatherer
-	alerts   *prometheus.Registry // of the metrics that follow the groups
 	log      *slog.Logger
 
 	specs []spec
 	names labelNames
 	// The labels whose values are fixed, in order of the values.
-	signals  []fixed[scaling.Signal]
-	states   []fixed[scaling.InstanceState]
-	statuses []fixed[scaling.Status]
-
-	mu    sync.Mutex
-	known map[string]bool // groups of the last scrape
+	signals    []fixed[scaling.Signal]
+	states     []fixed[scaling.InstanceState]
+	statuses   []fixed[scaling.Status]
+	activities []fixed[scaling.ActivityKind]
+	actions    []fixed[scaling.Action]
+	usual      []fateLabels
 }
 
 // labelNames are what pages point at.
-type labelNames struct{ group, signal, state, status, uuid, vm, provider, address, pool string }
+type labelNames struct{ group, signal, state, status, result, activity, action, uuid, vm, provider, address, pool string }
 
-// fixed is a label with one of a few values.
+// fixed is a label with one of a few values, and which of them it is in the order
+// that they were given in.
 type fixed[T ~string] struct {
-	is   T
-	pair *dto.LabelPair
+	is    T
+	index int
+	pair  *dto.LabelPair
 }
 
 func fix[T ~string](p *page, name *string, all []T) []fixed[T] {
-	var out []fixed[T]
-	for _, v := range slices.Sorted(slices.Values(all)) {
-		out = append(out, fixed[T]{v, p.pair(name, string(v))})
+	out := make([]fixed[T], len(all))
+	for k, v := range all {
+		out[k] = fixed[T]{v, k, p.pair(name, string(v))}
 	}
+	slices.SortFunc(out, func(a, b fixed[T]) int { return cmp.Compare(a.is, b.is) })
 	return out
 }
 
 func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gatherer, log *slog.Logger) *collector {
 	c := &collector{
-		viewer: viewer, metrics: m, registry: registry, alerts: prometheus.NewRegistry(), log: log,
-		specs: specs(), known: map[string]bool{},
-		names: labelNames{labelGroup, labelKind, labelState, labelStatus, labelUUID, labelVM, labelProvider, labelAddress, labelPool},
+		viewer: viewer, metrics: m, registry: registry, log: log, specs: specs(),
+		names: labelNames{labelGroup, labelKind, labelState, labelStatus, labelResult, labelActivity, labelAction, labelUUID, labelVM, labelProvider, labelAddress, labelPool},
 	}
-	c.alerts.MustRegister(m.alerts)
 	p := newPage()
 	c.signals = fix(p, &c.names.signal, []scaling.Signal{scaling.High, scaling.Low})
 	// What is gone is no instance any more and would be counted for ever.
@@ -71,6 +71,11 @@ func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gathere
 		return s == scaling.StateGone
 	}))
 	c.statuses = fix(p, &c.names.status, scaling.Statuses())
+	c.activities = fix(p, &c.names.activity, scaling.ActivityKinds())
+	c.actions = fix(p, &c.names.action, scaling.Actions())
+	for _, f := range usual() {
+		c.usual = append(c.usual, fateLabels{f, c.fatePairs(p, f)})
+	}
 	return c
 }
 
@@ -94,12 +99,10 @@ func (c *collector) gather(ctx context.Context) gathered {
 	both.Go(func() { rest, restErr = c.registry.Gather() })
 	rows, err := c.rows(ctx)
 	if err == nil {
-		c.remember(rows)
+		c.metrics.alerts.keep(rows)
 	}
-	alerts, alertsErr := c.alerts.Gather()
 	both.Wait()
-	rest, mergeErr := merge(alerts, rest)
-	return gathered{rows, rest, errors.Join(err, restErr, alertsErr, mergeErr)}
+	return gathered{rows, rest, errors.Join(err, restErr)}
 }
 
 // all returns every family, by name.
@@ -130,37 +133,21 @@ func merge(own, rest []*dto.MetricFamily) ([]*dto.MetricFamily, error) {
 	return all, err
 }
 
-// remember makes the counters of new groups exist and drops those of gone ones.
-func (c *collector) remember(rows []row) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := make(map[string]bool, len(rows))
-	for i := range rows {
-		name := rows[i].name
-		now[name] = true
-		if !c.known[name] {
-			c.metrics.touch(name)
-		}
-	}
-	for name := range c.known {
-		if !now[name] {
-			c.metrics.forget(name)
-		}
-	}
-	c.known = now
-}
-
 // family makes one family of all rows; nil if it has no sample. A page of many
 // groups is so never in memory as a whole.
 func (c *collector) family(s *spec, rows []row) *dto.MetricFamily {
 	p := newPage()
+	p.counters = s.kind == dto.MetricType_COUNTER
+	if s.beside != nil {
+		s.beside(c, p)
+	}
 	for i := range rows {
 		s.write(c, p, &rows[i])
 	}
 	if len(p.metrics) == 0 {
 		return nil
 	}
-	return &dto.MetricFamily{Name: &s.name, Help: &s.help, Type: dto.MetricType_GAUGE.Enum(), Metric: p.metrics}
+	return &dto.MetricFamily{Name: &s.name, Help: &s.help, Type: s.kind.Enum(), Metric: p.metrics}
 }
 
 // state returns the label of an instance's state.

@@ -1,11 +1,19 @@
 package webhook
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
 
-// The names of the labels that alerts do not have too.
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// The names of labels.
 const (
 	labelKind     = "signal" // high or low
+	labelActivity = "activity"
+	labelAction   = "action"
 	labelState    = "state"
+	labelResult   = "result"
 	labelStatus   = "status"
 	labelUUID     = "uuid"
 	labelVM       = "vm"
@@ -14,20 +22,34 @@ const (
 	labelPool     = "pool"
 )
 
-// spec is what a family of gauges is called, the labels that its series have
-// beside the group's, and how a group's samples of it are written.
+// spec is what a family is called, whether it is of counters or of gauges, the
+// labels that its series have beside the group's, and how a group's samples of it
+// are written.
 type spec struct {
 	name, help string
+	kind       dto.MetricType
 	labels     []string
 	write      func(*collector, *page, *row)
+	beside     func(*collector, *page) // samples of no group, before those; nil: none
 }
 
 // specs returns the families of the groups' series, by name.
 func specs() []spec {
 	of := func(name, help string, write func(*collector, *page, *row), labels ...string) spec {
-		return spec{"scalehook_" + name, help, append([]string{labelGroup}, labels...), write}
+		kind := dto.MetricType_GAUGE
+		if strings.HasSuffix(name, "_total") {
+			kind = dto.MetricType_COUNTER
+		}
+		return spec{"scalehook_" + name, help, kind, append([]string{labelGroup}, labels...), write, nil}
 	}
+	alerts := of("webhook_alerts_total", "Alerts received, by what became of them. Groups that are not configured have an empty scaling_group.",
+		(*collector).writeAlerts, labelResult, labelKind, labelStatus)
+	alerts.beside = (*collector).writeStrangers
 	return []spec{
+		of("activities_failed_total", "Activities that ended undone or failed.", perKind(func(r *row) []uint64 { return r.failed }), labelActivity),
+		of("activities_in_flight", "Activities under way.", perKind(func(r *row) []uint64 { return r.flying }), labelActivity),
+		of("activities_total", "Activities that ended, whatever their outcome.", perKind(func(r *row) []uint64 { return r.ended }), labelActivity),
+
 		of("condition_active", "Whether the signal stands for the group.", perSignal(func(s *signalRow) (float64, bool) {
 			return truth(s.standing), true
 		}), labelKind),
@@ -56,6 +78,9 @@ func specs() []spec {
 		of("member_sessions", "Sessions in flight to the instance, where the balancer counts them.", (*collector).writeSessions, labelPool, labelUUID),
 		of("member_state", "The state that the balancer has the instance in; always 1.", (*collector).writeMember, labelPool, labelUUID, labelState),
 
+		of("verdicts_total", "Verdicts that asked for an action.", (*collector).writeVerdicts, labelAction),
+
+		alerts,
 		of("webhook_last_notification_timestamp_seconds", "When the group last heard from a webhook; 0 for never.", perGroup(func(r *row) float64 { return r.notified })),
 	}
 }
@@ -75,6 +100,25 @@ func perSignal(value func(*signalRow) (float64, bool)) func(*collector, *page, *
 		}
 	}
 }
+
+// perKind writes one sample for each kind of activity.
+func perKind(counted func(*row) []uint64) func(*collector, *page, *row) {
+	return func(c *collector, p *page, r *row) { writeCounts(p, r, c.activities, counted(r)) }
+}
+
+// writeCounts writes one sample for each value of the label, in whose order the
+// counts are; none were counted yet where the list is empty.
+func writeCounts[T ~string](p *page, r *row, all []fixed[T], counts []uint64) {
+	for _, k := range all {
+		n := uint64(0)
+		if len(counts) > 0 {
+			n = counts[k.index]
+		}
+		p.add(p.labels(k.pair, r.group), float64(n))
+	}
+}
+
+func (c *collector) writeVerdicts(p *page, r *row) { writeCounts(p, r, c.actions, r.verdicts) }
 
 // perInstance writes one sample for each instance.
 func perInstance(value func(*instanceRow) float64) func(*collector, *page, *row) {
@@ -131,19 +175,15 @@ func (c *collector) writeSessions(p *page, r *row) {
 	}
 }
 
-// reserved takes the names of the families that are gathered beside a registry:
-// it then refuses anybody else's of the same name. It collects nothing.
-type reserved struct {
-	specs  []spec
-	beside prometheus.Collector
-}
+// reserved takes the names of the families that are written beside a registry: it
+// then refuses anybody else's of the same name. It collects nothing.
+type reserved []spec
 
 // Describe names the families.
 func (r reserved) Describe(ch chan<- *prometheus.Desc) {
-	for _, s := range r.specs {
+	for _, s := range r {
 		ch <- prometheus.NewDesc(s.name, s.help, s.labels, nil)
 	}
-	r.beside.Describe(ch)
 }
 
 // Collect sends nothing.

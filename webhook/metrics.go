@@ -16,7 +16,7 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
-	alerts    *prometheus.CounterVec // follows the groups, so the collector gathers it
+	alerts    *tally // follows the groups, so the collector writes it
 	truncated prometheus.Counter
 	dropped   prometheus.Counter
 }
@@ -36,10 +36,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			// A reset more often than that would cost resolution for nothing.
 			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"handler"}),
-		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "scalehook_webhook_alerts_total",
-			Help: "Alerts received, by what became of them. Groups that are not configured have an empty scaling_group.",
-		}, []string{"scaling_group", "signal", "status", "result"}),
+		alerts: newTally(),
 		truncated: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "scalehook_webhook_truncated_alerts_total",
 			Help: "Alerts that senders left out of their messages (max_alerts is not 0).",
@@ -56,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		m.requests.WithLabelValues(handlerIntake, strconv.Itoa(code))
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.truncated, m.dropped, reserved{specs(), m.alerts}} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.truncated, m.dropped, reserved(specs())} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -117,22 +114,7 @@ func (m *metrics) alert(r api.AlertResult) {
 	if status != "firing" && status != "resolved" {
 		status = ""
 	}
-	m.alerts.WithLabelValues(group, signal, status, r.Result).Inc()
-}
-
-// touch makes the usual series of a group exist before their first increment.
-func (m *metrics) touch(group string) {
-	for _, sig := range []string{string(scaling.High), string(scaling.Low)} {
-		m.alerts.WithLabelValues(group, sig, "firing", string(scaling.NotifyAccepted))
-		m.alerts.WithLabelValues(group, sig, "firing", string(scaling.NotifyRenewed))
-		m.alerts.WithLabelValues(group, sig, "firing", string(scaling.NotifyNotConfirmed))
-		m.alerts.WithLabelValues(group, sig, "resolved", string(scaling.NotifyResolved))
-	}
-}
-
-// forget drops the series of a group that is no longer configured.
-func (m *metrics) forget(group string) {
-	m.alerts.DeletePartialMatch(prometheus.Labels{"scaling_group": group})
+	m.alerts.add(group, fate{signal, status, r.Result})
 }
 
 // recorder remembers the status code of an answer.

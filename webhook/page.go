@@ -13,21 +13,23 @@ const slab = 256
 // not through const metrics and a registry, because those allocate, check, hash
 // and sort every sample anew, which a hundred thousand instances make a matter of
 // seconds; the labels of a group and of an instance are made once and shared by
-// all their samples, and so is a gauge that is 0 or 1. The tests check what the
+// all their samples, and so is a value of 0 or 1. The tests check what the
 // registry would have. Nothing may be changed once it is written.
 type page struct {
+	counters  bool // else gauges
 	metrics   []*dto.Metric
 	samples   []dto.Metric
 	values    []value
 	pairs     []pair
 	pointers  []*dto.LabelPair
-	zero, one *dto.Gauge
+	zero, one *value
 }
 
 // value and pair keep what is pointed at beside what points at it.
 type value struct {
-	gauge dto.Gauge
-	value float64
+	gauge   dto.Gauge
+	counter dto.Counter
+	value   float64
 }
 
 type pair struct {
@@ -39,8 +41,7 @@ type pair struct {
 type labels []*dto.LabelPair
 
 func newPage() *page {
-	zero, one := 0.0, 1.0
-	return &page{zero: &dto.Gauge{Value: &zero}, one: &dto.Gauge{Value: &one}}
+	return &page{zero: (&value{}).set(0), one: (&value{}).set(1)}
 }
 
 // add writes one sample.
@@ -50,11 +51,16 @@ func (p *page) add(l labels, v float64) {
 	}
 	m := &p.samples[0]
 	p.samples = p.samples[1:]
-	m.Label, m.Gauge = l, p.gauge(v)
+	m.Label = l
+	if x := p.value(v); p.counters {
+		m.Counter = &x.counter
+	} else {
+		m.Gauge = &x.gauge
+	}
 	p.metrics = append(p.metrics, m)
 }
 
-func (p *page) gauge(v float64) *dto.Gauge {
+func (p *page) value(v float64) *value {
 	switch v {
 	case 0:
 		return p.zero
@@ -64,11 +70,15 @@ func (p *page) gauge(v float64) *dto.Gauge {
 	if len(p.values) == 0 {
 		p.values = make([]value, slab)
 	}
-	g := &p.values[0]
+	x := &p.values[0]
 	p.values = p.values[1:]
-	g.value = v
-	g.gauge.Value = &g.value
-	return &g.gauge
+	return x.set(v)
+}
+
+func (x *value) set(v float64) *value {
+	x.value = v
+	x.gauge.Value, x.counter.Value = &x.value, &x.value
+	return x
 }
 
 // pair makes one label. The value may come from outside, as the name of a VM

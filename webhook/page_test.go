@@ -107,13 +107,13 @@ func TestTheGroupsPageIsWhatARegistryAccepts(t *testing.T) {
 		if k > 0 && families[k-1].GetName() >= f.GetName() {
 			t.Errorf("%s comes after %s", f.GetName(), families[k-1].GetName())
 		}
-		if f.GetType() == dto.MetricType_GAUGE && strings.HasPrefix(f.GetName(), "scalehook_") {
+		if slices.ContainsFunc(f.GetMetric()[0].GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "scaling_group" }) {
 			own = append(own, f)
 		}
 		checkFamily(t, f)
 	}
-	if len(own) != 19 {
-		t.Errorf("%d families of gauges, want 19", len(own))
+	if len(own) != 24 {
+		t.Errorf("%d families of the groups, want 24", len(own))
 	}
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(own); err != nil {
@@ -141,7 +141,7 @@ func checkFamily(t *testing.T, f *dto.MetricFamily) {
 		if !sorted || !utf8.ValidString(set) {
 			t.Errorf("%s: labels %q", f.GetName(), set)
 		}
-		if f.GetType() == dto.MetricType_GAUGE && m.GetGauge() == nil {
+		if f.GetType() == dto.MetricType_GAUGE && m.GetGauge() == nil || f.GetType() == dto.MetricType_COUNTER && m.GetCounter() == nil {
 			t.Errorf("%s: %s has no value", f.GetName(), set)
 		}
 	}
@@ -162,11 +162,52 @@ func series(families []*dto.MetricFamily) []string {
 	var out []string
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			out = append(out, fmt.Sprintf("%s{%s} %v", f.GetName(), labelSet(m), m.GetGauge().GetValue()))
+			out = append(out, fmt.Sprintf("%s{%s} %v", f.GetName(), labelSet(m), m.GetGauge().GetValue()+m.GetCounter().GetValue()))
 		}
 	}
 	slices.Sort(out)
 	return out
+}
+
+func TestWhatAGroupCameToIsCounted(t *testing.T) {
+	e := newEngine()
+	e.views = fleet(2)
+	g := &e.views[1]
+	g.Counts.Acted(scaling.ActionScaleOut)
+	g.Counts.Acted(scaling.ActionScaleOut)
+	g.Counts.Finished(scaling.Activity{Kind: scaling.ActivityScaleOut, Status: scaling.ActivityDone})
+	g.Counts.Finished(scaling.Activity{Kind: scaling.ActivityScaleOut, Status: scaling.ActivityUndone})
+	g.State.Open = []scaling.Activity{
+		{Kind: scaling.ActivityHandover, Status: scaling.ActivityRunning}, {Kind: scaling.ActivityFill, Status: scaling.ActivityDone},
+	}
+	s := newServer(t, options(t, e))
+	want := map[string]map[string]float64{
+		"scalehook_verdicts_total":          {"scale_out": 2},
+		"scalehook_activities_total":        {"scale_out": 2},
+		"scalehook_activities_failed_total": {"scale_out": 1},
+		"scalehook_activities_in_flight":    {"handover": 1},
+	}
+	for name, counted := range want {
+		got := map[string]float64{}
+		series := 0
+		for _, m := range family(t, s, name) {
+			series++
+			v := m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			if v == 0 {
+				continue
+			}
+			if label(m, "scaling_group") != g.Group.Name {
+				t.Errorf("%s: %v counts for another group", name, m)
+			}
+			got[label(m, "activity")+label(m, "action")] = v
+		}
+		if diff := cmp.Diff(counted, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if series != 2*len(scaling.Actions()) && series != 2*len(scaling.ActivityKinds()) {
+			t.Errorf("%s: %d series of two groups: not every one exists before it is counted", name, series)
+		}
+	}
 }
 
 func TestGroupsAndInstancesComeInOrder(t *testing.T) {

@@ -91,6 +91,7 @@ func (f flagValue) Type() string { return f.kind }
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, o *serveFlags, stderr io.Writer) (err error) {
 	log := promslog.New(&promslog.Config{Level: o.logLevel, Format: o.logFormat, Writer: stderr})
+	engine.LimitHeap()
 	log.Info("starting scalehook", "version", version.Info(), "build", version.BuildContext())
 	external, err := parseExternalURL(o.externalURL)
 	if err != nil {

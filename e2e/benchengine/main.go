@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/scalehook/scalehook/internal/engine"
 )
 
 type flags struct {
@@ -69,6 +71,7 @@ func run(ctx context.Context, out io.Writer, f flags) (err error) {
 		}
 		defer os.RemoveAll(f.dir)
 	}
+	engine.LimitHeap() // as the server does
 	fmt.Fprintf(out, "%d CPUs, %s, load average %s\n\n", runtime.NumCPU(), runtime.Version(), load())
 	if f.profile != "" {
 		file, err := os.Create(f.profile)

@@ -600,3 +600,38 @@ func TestEngine(t *testing.T) {
 		r.awaitServing("web-1 web-2 web-3")
 	})
 }
+
+func TestTheGroupCountsWhatItCameTo(t *testing.T) {
+	scenario(t, "a fill, a scale-out that is done and one whose VM fails are counted, by kind and outcome", nil, func(r *rig) {
+		counted := func() (out []string) {
+			c := r.view().Counts
+			for k, a := range scaling.Actions() {
+				if len(c.Verdicts) > 0 && c.Verdicts[k] > 0 {
+					out = append(out, fmt.Sprintf("verdict %s %d", a, c.Verdicts[k]))
+				}
+			}
+			for k, kind := range scaling.ActivityKinds() {
+				if len(c.Ended) > 0 && c.Ended[k] > 0 {
+					out = append(out, fmt.Sprintf("ended %s %d", kind, c.Ended[k]))
+				}
+				if len(c.Failed) > 0 && c.Failed[k] > 0 {
+					out = append(out, fmt.Sprintf("failed %s %d", kind, c.Failed[k]))
+				}
+			}
+			return out
+		}
+		r.awaitServing("web-1")
+		r.alert(scaling.High, 1)
+		r.awaitServing("web-1 web-2")
+		want := []string{"verdict scale_out 1", "verdict fill 1", "ended scale_out 1", "ended fill 1"}
+		r.await("the first two are counted", func() bool { return cmp.Diff(want, counted()) == "" })
+		r.world.SetFaults(func(_ context.Context, point string, ref scaling.Ref) error {
+			if point == "create.before" {
+				return scaling.Errorf(scaling.Permanent, "%s is refused", ref.Name)
+			}
+			return nil
+		})
+		want = []string{"verdict scale_out 2", "verdict fill 1", "ended scale_out 2", "failed scale_out 1", "ended fill 1"}
+		r.await("the failed launch is counted", func() bool { return cmp.Diff(want, counted()) == "" })
+	})
+}

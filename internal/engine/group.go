@@ -37,6 +37,7 @@ type group struct {
 	pool     poolView
 	workers  map[string]bool
 	verdicts []scaling.Verdict // newest last
+	counts   scaling.Counts
 	noRoom   string
 	storeErr error
 	// checked says that the provider's listing was held against the store.
@@ -237,9 +238,11 @@ func (g *group) report(before, after scaling.State) {
 			g.log.Info("activity ended", "activity", a.ID, "kind", string(a.Kind), "status", string(a.Status),
 				"seconds", a.Ended.Sub(a.Created).Seconds(), "outcome", a.Outcome)
 			g.eng.metrics.activityEnded(a)
+			g.mu.Lock()
+			g.counts.Finished(a)
+			g.mu.Unlock()
 		}
 	}
-	g.eng.metrics.inFlight(g.name, after.Open)
 }
 
 // loop decides whenever it is woken and on every tick.
@@ -290,6 +293,8 @@ func (g *group) idle() bool { return g.observing() || g.misplaced() != "" }
 // keep remembers a verdict; one that says the same as the last only moves its
 // time.
 func (g *group) keep(v scaling.Verdict) {
+	// The decision's list has room to spare, which thousands of groups would keep.
+	v.Gates = append(make([]scaling.Gate, 0, len(v.Gates)), v.Gates...)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n := len(g.verdicts); n > 0 && g.verdicts[n-1].SameAs(v) {

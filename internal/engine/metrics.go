@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,21 +8,15 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// metrics counts what the engine does. What it knows is exported from its views.
+// metrics counts what the engine does, but for what it counts per group: that and
+// what it knows are exported from its views.
 type metrics struct {
-	verdicts      *prometheus.CounterVec
 	confirmations *prometheus.CounterVec
-	activities    *prometheus.CounterVec
-	failed        *prometheus.CounterVec
-	flying        *prometheus.GaugeVec
 	duration      *prometheus.HistogramVec
 	step          *prometheus.HistogramVec
 	calls         *prometheus.CounterVec
 	callsFailed   *prometheus.CounterVec
 	callSeconds   *prometheus.HistogramVec
-
-	mu    sync.Mutex
-	known map[string]bool
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -34,22 +27,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return o
 	}
 	m := &metrics{
-		known: map[string]bool{},
-		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "scalehook_verdicts_total", Help: "Verdicts that asked for an action.",
-		}, []string{"scaling_group", "action"}),
 		confirmations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scalehook_confirmations_total", Help: "Look-ups at the sources of confirmation, by result (answered, unreachable).",
 		}, []string{"source", "result"}),
-		activities: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "scalehook_activities_total", Help: "Activities that ended, whatever their outcome.",
-		}, []string{"scaling_group", "activity"}),
-		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "scalehook_activities_failed_total", Help: "Activities that ended undone or failed.",
-		}, []string{"scaling_group", "activity"}),
-		flying: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "scalehook_activities_in_flight", Help: "Activities under way.",
-		}, []string{"scaling_group", "activity"}),
 		duration: prometheus.NewHistogramVec(native(prometheus.HistogramOpts{
 			Name: "scalehook_activity_duration_seconds", Help: "Duration of activities that were done.", Buckets: long,
 		}), []string{"activity"}),
@@ -68,14 +48,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}), []string{"driver", "call"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.verdicts, m.confirmations, m.activities, m.failed, m.flying, m.duration, m.step,
-			m.calls, m.callsFailed, m.callSeconds)
+		reg.MustRegister(m.confirmations, m.duration, m.step, m.calls, m.callsFailed, m.callSeconds)
 	}
 	return m
-}
-
-func (m *metrics) verdict(group string, a scaling.Action) {
-	m.verdicts.WithLabelValues(group, string(a)).Inc()
 }
 
 func (m *metrics) confirmation(source string, a *answer) {
@@ -86,37 +61,8 @@ func (m *metrics) confirmation(source string, a *answer) {
 	m.confirmations.WithLabelValues(source, result).Inc()
 }
 
-// inFlight sets the gauges of a group; on its first call it makes every counter
-// of the group start at zero, so that the first increase is seen.
-func (m *metrics) inFlight(group string, open []scaling.Activity) {
-	n := map[scaling.ActivityKind]int{}
-	for _, a := range open {
-		if !a.Status.Ended() {
-			n[a.Kind]++
-		}
-	}
-	for _, k := range scaling.ActivityKinds() {
-		m.flying.WithLabelValues(group, string(k)).Set(float64(n[k]))
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.known[group] {
-		return
-	}
-	m.known[group] = true
-	for _, k := range scaling.ActivityKinds() {
-		m.activities.WithLabelValues(group, string(k))
-		m.failed.WithLabelValues(group, string(k))
-	}
-	for _, a := range scaling.Actions() {
-		m.verdicts.WithLabelValues(group, string(a))
-	}
-}
-
 func (m *metrics) activityEnded(a scaling.Activity) {
-	m.activities.WithLabelValues(a.Group, string(a.Kind)).Inc()
 	if a.Status != scaling.ActivityDone {
-		m.failed.WithLabelValues(a.Group, string(a.Kind)).Inc()
 		return
 	}
 	m.duration.WithLabelValues(string(a.Kind)).Observe(a.Ended.Sub(a.Created).Seconds())

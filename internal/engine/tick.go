@@ -67,7 +67,9 @@ func (g *group) tick(ctx context.Context) bool {
 	g.calm.Store(!changed && t.calm(&st, v))
 	acted := v.Action != scaling.ActionNone && !v.Would
 	if acted {
-		g.eng.metrics.verdict(g.name, v.Action)
+		g.mu.Lock()
+		g.counts.Acted(v.Action)
+		g.mu.Unlock()
 	}
 	if acted || changed {
 		poke(g.poolWake) // a handover's drain begins here without a verdict

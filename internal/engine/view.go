@@ -71,7 +71,7 @@ func (g *group) show() scaling.GroupView {
 	defer g.mu.Unlock()
 	now := g.eng.clock.steady().Add(g.offset)
 	v := scaling.GroupView{
-		Group: g.cfg.Group, State: g.state.Clone(), Evidence: look.Evidence, PoolSeen: g.pool.seen,
+		Group: g.cfg.Group, State: g.state, Evidence: look.Evidence, PoolSeen: g.pool.seen, Counts: g.counts.Clone(),
 	}
 	v.Conditions = []scaling.Condition{v.State.Condition(scaling.High, now), v.State.Condition(scaling.Low, now)}
 	if n := len(g.verdicts); n > 0 {

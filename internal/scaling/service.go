@@ -3,6 +3,7 @@ package scaling
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -93,7 +94,8 @@ type InstanceView struct {
 }
 
 // GroupView is a group as shown to people and metrics: configuration, durable
-// state and what was last observed, of one moment.
+// state and what was last observed, of one moment. It is only to be read: what it
+// points at is shared.
 type GroupView struct {
 	Group      Group
 	State      State
@@ -102,12 +104,58 @@ type GroupView struct {
 	Evidence   []Evidence  // the last look-up's, of this group
 	Statuses   []Status
 	Verdict    Verdict // the newest
+	Counts     Counts
 	// Problems are what stands in the way at present: an unreachable provider, a
 	// balancer's error, a look-up that fails.
 	Problems []string
 	// ProviderSeen and PoolSeen are when the provider was last listed and the pool
 	// last observed; zero: not since the start.
 	ProviderSeen, PoolSeen time.Time
+}
+
+// Counts are what a group came to since the process started. Each list is in the
+// order of Actions or ActivityKinds, and empty where nothing was counted yet.
+type Counts struct {
+	Verdicts []uint64 // by action, those that asked for it
+	Ended    []uint64 // activities by kind, whatever their outcome
+	Failed   []uint64 // activities by kind that ended undone or failed
+}
+
+// Acted counts a verdict that asked for an action.
+func (c *Counts) Acted(a Action) { c.Verdicts = count(c.Verdicts, Actions(), a) }
+
+// Finished counts an activity that ended.
+func (c *Counts) Finished(a Activity) {
+	c.Ended = count(c.Ended, ActivityKinds(), a.Kind)
+	if a.Status != ActivityDone {
+		c.Failed = count(c.Failed, ActivityKinds(), a.Kind)
+	}
+}
+
+// Clone returns a copy that shares nothing.
+func (c *Counts) Clone() Counts {
+	return Counts{slices.Clone(c.Verdicts), slices.Clone(c.Ended), slices.Clone(c.Failed)}
+}
+
+// UnderWay counts the activities under way by kind, in the order of ActivityKinds;
+// it is empty where there are none.
+func (s *State) UnderWay() (n []uint64) {
+	for _, a := range s.Open {
+		if !a.Status.Ended() {
+			n = count(n, ActivityKinds(), a.Kind)
+		}
+	}
+	return n
+}
+
+func count[K comparable](list []uint64, all []K, what K) []uint64 {
+	if list == nil {
+		list = make([]uint64, len(all))
+	}
+	if k := slices.Index(all, what); k >= 0 {
+		list[k]++
+	}
+	return list
 }
 
 // Viewer shows groups and what happened. The engine is one.
