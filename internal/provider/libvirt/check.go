@@ -85,8 +85,8 @@ func (p *Provider) checkContent(ctx context.Context, image importedImage) error 
 // checkTemplate adds the group's image to imported if it was.
 func (p *Provider) checkTemplate(ctx context.Context, s *session, t Template, imported map[string]importedImage) (warnings []string, err error) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	if t.CloudInit == nil {
-		warn("no cloud_init: all its VMs share the image's hostname, SSH host keys and machine id")
+	if text := t.seedWarning(); text != "" {
+		warn("%s", text)
 	}
 	var errs []error
 	if _, err := p.hostFor(ctx, s, t.DomainType); err != nil {

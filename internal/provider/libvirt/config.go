@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
+
+	"github.com/scalehook/scalehook/internal/firstboot"
 )
 
 // Config says where the libvirt host is and how it is talked to.
@@ -131,12 +131,12 @@ type Template struct {
 // CloudInit is the NoCloud seed. Without it clones share the image's hostname
 // and host keys.
 type CloudInit struct {
-	// UserData is a file, a text/template over SeedData; without it a
-	// #cloud-config with hostname and keys is written.
+	// UserData is a file, a Go template whose fields docs/providers/libvirt.md
+	// lists; without it a #cloud-config with hostname and keys is written.
 	UserData string `yaml:"user_data"`
 	// Keys are public SSH keys for the image's default user.
 	Keys []string `yaml:"keys"`
-	// Hostname is a text/template over SeedData; default "{{.Name}}".
+	// Hostname is a Go template with the same fields; default "{{.Name}}".
 	Hostname string `yaml:"hostname"`
 	// Bus is the bus of the seed's disk: virtio, sata, scsi or ide.
 	Bus string `yaml:"bus"`
@@ -276,7 +276,7 @@ func (t Template) Validate() error {
 	}
 	if t.CloudInit != nil {
 		oneOf("cloud_init.bus", t.CloudInit.Bus, "virtio", "sata", "scsi", "ide")
-		if err := t.CloudInit.check(); err != nil {
+		if _, err := t.CloudInit.template().Check(); err != nil {
 			bad("cloud_init: %w", err)
 		}
 	}
@@ -286,59 +286,9 @@ func (t Template) Validate() error {
 	return errors.Join(errs...)
 }
 
-// check renders the templates over sample data.
-func (c CloudInit) check() error {
-	var errs []error
-	for i, key := range c.Keys {
-		if strings.ContainsAny(key, "\n\r\"'") || len(strings.Fields(key)) < 2 {
-			errs = append(errs, fmt.Errorf("keys[%d]: not a public SSH key on one line", i))
-		}
-	}
-	sample := SeedData{
-		ID: "00000000-0000-4000-8000-000000000000", Group: "sample", Name: "sample-1", Hostname: "sample-1", Number: 1,
-		MAC: "52:54:00:00:00:01", Keys: c.Keys,
-	}
-	if _, err := c.hostname(sample); err != nil {
-		errs = append(errs, err)
-	}
-	if _, err := c.userData(sample); err != nil {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-func (c CloudInit) hostname(data SeedData) (string, error) {
-	name, err := render("hostname", c.Hostname, data)
-	if err != nil {
-		return "", err
-	}
-	if !wordRE.MatchString(name) {
-		return "", fmt.Errorf("hostname %q renders to %q: not a hostname", c.Hostname, name)
-	}
-	return name, nil
-}
-
-func (c CloudInit) userData(data SeedData) (string, error) {
-	if c.UserData == "" {
-		return defaultUserData(data), nil
-	}
-	text, err := os.ReadFile(c.UserData)
-	if err != nil {
-		return "", fmt.Errorf("user_data: %w", err)
-	}
-	return render(c.UserData, string(text), data)
-}
-
-func render(name, text string, data SeedData) (string, error) {
-	parsed, err := template.New(filepath.Base(name)).Option("missingkey=error").Parse(text)
-	if err != nil {
-		return "", fmt.Errorf("parse %s: %w", name, err)
-	}
-	var out strings.Builder
-	if err := parsed.Execute(&out, data); err != nil {
-		return "", fmt.Errorf("render %s: %w", name, err)
-	}
-	return out.String(), nil
+// template is what the seed's user data and hostname are made of.
+func (c CloudInit) template() firstboot.Template {
+	return firstboot.Template{File: c.UserData, Hostname: c.Hostname, Keys: c.Keys}
 }
 
 func (t Template) checkAddress() error {

@@ -17,6 +17,7 @@ import (
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
+	"github.com/scalehook/scalehook/internal/firstboot"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
@@ -315,7 +316,7 @@ func (p *Provider) furnish(ctx context.Context, s *session, spec scaling.LaunchS
 				t.CloudInit = &CloudInit{}
 				t = t.withDefaults()
 			}
-			data := SeedData{ID: spec.ID, Group: spec.Group, Name: d.name, Number: spec.Number, MAC: macOf(spec.ID)}
+			data := firstboot.Data{ID: spec.ID, Group: spec.Group, Name: d.name, Number: spec.Number, MAC: macOf(spec.ID)}
 			if d.mark.Address != nil {
 				data.Address = d.mark.Address.IP
 			}

@@ -7,40 +7,41 @@ import (
 	"strings"
 
 	"github.com/kdomanski/iso9660"
-)
 
-// SeedData is what a user-data template can use.
-type SeedData struct {
-	ID, Group, Name, Hostname string
-	Number                    int
-	MAC                       string
-	Address                   string // with source range, else empty
-	Keys                      []string
-}
+	"github.com/scalehook/scalehook/internal/firstboot"
+)
 
 // seedLine is in every seed's meta-data; it is how a seed without a definition is
 // known as ours.
 func seedLine(id string) string { return "instance-id: " + id + "\n" }
 
 // buildSeed returns the NoCloud disk for one instance.
-func (t Template) buildSeed(data SeedData) ([]byte, error) {
-	hostname, err := t.CloudInit.hostname(data)
-	if err != nil {
-		return nil, err
-	}
-	data.Hostname, data.Keys = hostname, t.CloudInit.Keys
-	userData, err := t.CloudInit.userData(data)
+func (t Template) buildSeed(data firstboot.Data) ([]byte, error) {
+	guest, err := t.CloudInit.template().Render(data)
 	if err != nil {
 		return nil, err
 	}
 	files := []seedFile{
-		{"meta-data", seedLine(data.ID) + "local-hostname: " + hostname + "\n"},
-		{"user-data", userData},
+		{"meta-data", seedLine(data.ID) + "local-hostname: " + guest.Hostname + "\n"},
+		{"user-data", guest.UserData},
 	}
 	if data.Address != "" {
 		files = append(files, seedFile{"network-config", t.Address.networkConfig(data)})
 	}
 	return seedISO(files)
+}
+
+// seedWarning says what the guests will not learn from their seed, empty if nothing
+// is known against it.
+func (t Template) seedWarning() string {
+	if t.CloudInit == nil {
+		return "no cloud_init: all its VMs share the image's hostname, SSH host keys and machine id"
+	}
+	guest, err := t.CloudInit.template().Check()
+	if err != nil {
+		return "cloud_init: " + err.Error() // a file that changed since the configuration was loaded
+	}
+	return firstboot.Mismatch(firstboot.Image{Name: t.Image}, guest.Kind())
 }
 
 type seedFile struct{ name, content string }
@@ -67,23 +68,9 @@ func seedISO(files []seedFile) (image []byte, err error) {
 	return out.Bytes(), nil
 }
 
-// defaultUserData names the guest and lets the keys in. YAML strings are written
-// as JSON strings, which they may be.
-func defaultUserData(data SeedData) string {
-	var b strings.Builder
-	b.WriteString("#cloud-config\nhostname: " + strconv.Quote(data.Hostname) + "\n")
-	if len(data.Keys) > 0 {
-		b.WriteString("ssh_authorized_keys:\n")
-		for _, key := range data.Keys {
-			b.WriteString("  - " + strconv.Quote(key) + "\n")
-		}
-	}
-	return b.String()
-}
-
 // networkConfig is version 2 of cloud-init's network configuration: one
 // interface, found by its MAC.
-func (a Address) networkConfig(data SeedData) string {
+func (a Address) networkConfig(data firstboot.Data) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 2\nethernets:\n  id0:\n    match:\n      macaddress: %q\n", data.MAC)
 	fmt.Fprintf(&b, "    addresses:\n      - %q\n", data.Address+"/"+strconv.Itoa(a.Prefix))

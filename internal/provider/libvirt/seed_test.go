@@ -3,10 +3,13 @@ package libvirt
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/kdomanski/iso9660"
+
+	"github.com/scalehook/scalehook/internal/firstboot"
 )
 
 // readSeed returns the label and the files of a NoCloud disk.
@@ -98,7 +101,7 @@ ethernets:
 			if err := template.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			content, err := template.buildSeed(SeedData{ID: idA, Group: "web", Name: "web-1", Number: 4, MAC: "52:54:00:00:00:01", Address: c.ip})
+			content, err := template.buildSeed(firstboot.Data{ID: idA, Group: "web", Name: "web-1", Number: 4, MAC: "52:54:00:00:00:01", Address: c.ip})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,6 +114,30 @@ ethernets:
 			}
 			if !bytes.Contains(content, []byte(seedLine(idA))) {
 				t.Error("the seed cannot be told by its id")
+			}
+		})
+	}
+}
+
+func TestASeedThatTheGuestsWillNotReadIsWarnedOf(t *testing.T) {
+	script := writeFile(t, "user-data", "#!/bin/sh\n")
+	for name, c := range map[string]struct {
+		image     string
+		cloudInit *CloudInit
+		want      string
+	}{
+		"none":                    {"debian.qcow2", nil, "no cloud_init"},
+		"Debian's cloud-init":     {"debian.qcow2", &CloudInit{}, ""},
+		"CirrOS with the default": {"cirros-0.6.2.img", &CloudInit{}, `image "cirros-0.6.2.img" is CirrOS`},
+		"CirrOS with a script":    {"cirros-0.6.2.img", &CloudInit{UserData: script}, ""},
+		"a file that went away":   {"debian.qcow2", &CloudInit{UserData: "/nowhere"}, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			template := testTemplate()
+			template.Image, template.CloudInit = c.image, c.cloudInit
+			got := template.withDefaults().seedWarning()
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
 	}
