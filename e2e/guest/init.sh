@@ -2,11 +2,18 @@
 # Process 1 of the demo guest: mounts, modules, identity, address, services.
 export PATH=/bin:/sbin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs run /run
-load() { while read -r m; do insmod "$m" 2>/dev/null; done < "/etc/modules-$1"; }
+# Open vSwitch in user space passes on checksums that virtio left unfinished, and who receives them drops the packet.
+nova() { [ "$(cat /sys/class/dmi/id/product_name 2>/dev/null)" = "OpenStack Nova" ]; }
+net=; if nova; then net="csum=0 gso=0"; fi
+load() { while read -r m; do
+  o=; case $m in */virtio_net.ko) o=$net;; esac
+  # shellcheck disable=SC2086 # options are words
+  insmod "$m" $o 2>/dev/null
+done < "/etc/modules-$1"; }
 load always
 ip link set lo up
 
-# Identity: a NoCloud seed on a disk that holds meta-data, else the SMBIOS serial, else the MAC.
+# Identity: a NoCloud seed on a disk that holds meta-data, or OpenStack's config drive, else the SMBIOS serial, else the MAC.
 H=; IID=
 seed() { for d in "$@"; do
   [ -b "$d" ] || continue
@@ -15,6 +22,12 @@ seed() { for d in "$@"; do
     H=$(sed -n 's/^local-hostname: *//p' /mnt/meta-data | tr -d "\"'\r")
     IID=$(sed -n 's/^instance-id: *//p' /mnt/meta-data | tr -d "\"'\r")
     cp /mnt/user-data /run/user-data 2>/dev/null
+    umount /mnt; return 0
+  fi
+  if [ -f /mnt/openstack/latest/meta_data.json ]; then
+    H=$(sed -n 's/.*"hostname": "\([^".]*\).*/\1/p' /mnt/openstack/latest/meta_data.json)
+    IID=$(sed -n 's/.*"uuid": "\([^"]*\)".*/\1/p' /mnt/openstack/latest/meta_data.json)
+    cp /mnt/openstack/latest/user_data /run/user-data 2>/dev/null
     umount /mnt; return 0
   fi
   umount /mnt
@@ -37,7 +50,7 @@ hostname "$H"; echo "$H" > /etc/hostname; echo "${IID:-none}" > /run/instance-id
 guestd -listen :80 -host "$H" -instance-id "$IID" -collector-file /run/collector >/dev/console 2>&1 &
 echo $! > /run/guestd.pid
 ip link set "$N" up
-udhcpc -i "$N" -x hostname:"$H" -t 20 -T 1 -A 1 -f -R -S -s /usr/share/udhcpc/default.script >/dev/null 2>&1 &
+udhcpc -i "$N" -O staticroutes -x hostname:"$H" -t 20 -T 1 -A 1 -f -R -S -s /usr/share/udhcpc/default.script >/dev/null 2>&1 &
 echo $! > /run/udhcpc.pid
 if [ -f /run/user-data ]; then head -1 /run/user-data | grep -q '^#!' && { chmod +x /run/user-data; /run/user-data >/dev/console 2>&1 & }; fi
 # The agent is in images that were built with it; its port has a name once the driver has asked for it.
