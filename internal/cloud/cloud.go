@@ -57,7 +57,7 @@ func Open(cfg Config, log *slog.Logger) (*Cloud, error) {
 	if l.tls != nil && l.tls.InsecureSkipVerify {
 		log.Warn("certificates are not verified: whoever is on the way to the cloud can read and change everything; state ca_file instead", "cloud", l.name)
 	}
-	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // it is one, by its documentation
+	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one, by its documentation
 	base.TLSClientConfig = l.tls
 	base.MaxIdleConnsPerHost = 16
 	return &Cloud{

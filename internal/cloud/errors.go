@@ -67,7 +67,7 @@ func classify(err error) (scaling.Class, error) {
 	if c := scaling.ClassOf(err); c != scaling.Unknown {
 		return c, err
 	}
-	if e, ok := reauthFailure(err); ok {
+	if e := reauthFailure(err); e != nil {
 		// The request itself was refused for its token, and so had no effect.
 		class, cause := classify(e)
 		if class != scaling.Permanent && !gophercloud.ResponseCodeIs(e, http.StatusUnauthorized) {
@@ -97,14 +97,15 @@ func isA[E error](err error) bool {
 	return ok
 }
 
-func reauthFailure(err error) (error, bool) {
+// reauthFailure is why a token could not be renewed; nil if that was not tried.
+func reauthFailure(err error) error {
 	if e, ok := errors.AsType[*gophercloud.ErrUnableToReauthenticate](err); ok {
-		return e.ErrReauth, true
+		return e.ErrReauth
 	}
 	if e, ok := errors.AsType[gophercloud.ErrUnableToReauthenticate](err); ok {
-		return e.ErrReauth, true
+		return e.ErrReauth
 	}
-	return nil, false
+	return nil
 }
 
 // plain adds what to do about a certificate.

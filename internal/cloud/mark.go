@@ -70,16 +70,7 @@ func (m Mark) Query() string { return strings.Join(m.Tags(), ",") }
 // Whether it is valid where it was found, its reader must judge.
 func ParseMark(tags []string) (Mark, bool) {
 	value := func(name string) string {
-		text := ""
-		for _, prefix := range []string{name + "=", name + "+="} {
-			for _, tag := range tags {
-				if v, ok := strings.CutPrefix(tag, prefix); ok {
-					text += v
-					break
-				}
-			}
-		}
-		return text
+		return tagged(tags, name+"=") + tagged(tags, name+"+=")
 	}
 	m := Mark{Owner: Owner(value(tagOwner)), Group: value(tagGroup), ID: value(tagID), UUID: value(tagUUID)}
 	if text := value(tagAdopted); text != "" {
@@ -91,6 +82,16 @@ func ParseMark(tags []string) (Mark, bool) {
 		m.Adopted = at
 	}
 	return m, m.Owner != ""
+}
+
+// tagged returns what follows the prefix in the first tag that has it.
+func tagged(tags []string, prefix string) string {
+	for _, tag := range tags {
+		if value, ok := strings.CutPrefix(tag, prefix); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // OtherTags returns the tags that are not ours, in order.

@@ -38,11 +38,11 @@ func near(name string, others []string) string {
 	}
 	far := func(s string) int { return distance(strings.ToLower(name), strings.ToLower(s)) }
 	slices.SortStableFunc(others, func(a, b string) int { return cmp.Compare(far(a), far(b)) })
-	close := slices.DeleteFunc(slices.Clone(others), func(s string) bool {
+	similar := slices.DeleteFunc(slices.Clone(others), func(s string) bool {
 		return far(s) > max(2, len(name)/3) && !strings.Contains(strings.ToLower(s), strings.ToLower(name))
 	})
-	if name != "" && len(close) > 0 {
-		return "; did you mean " + alternatives(close[:min(len(close), 3)]) + "?"
+	if name != "" && len(similar) > 0 {
+		return "; did you mean " + alternatives(similar[:min(len(similar), 3)]) + "?"
 	}
 	return "; there is " + listed(others)
 }
