@@ -122,7 +122,7 @@ func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
 		}
 	}
 	// A handover that a start finds takes nothing away before everything was read.
-	if k := t.in.Known; k.Listing && k.Pool && k.Signals {
+	if k := t.in.Known; k.Listing && k.Pool && k.Signals && !t.g.observing() {
 		changed = s.Advance(gc, now) || changed
 	}
 	in := t.in

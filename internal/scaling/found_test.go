@@ -214,3 +214,22 @@ func TestAnOrderTakesOutWhatTheBrakeKeeps(t *testing.T) {
 		t.Errorf("the last one is replaced without the brake: %s: %s", v.Action, v.Reason)
 	}
 }
+
+// Found by a million histories: a handover went on while the group only observed,
+// where nobody looks who is well, and drained the last healthy instance.
+func TestAGroupThatObservesHandsNothingOver(t *testing.T) {
+	w, next := handing(t, 1)
+	w.st.Enter(next, scaling.StateCreating, time.Time{}, at(201))
+	w.st.Enter(next, scaling.StateBooting, time.Time{}, at(202))
+	w.st.Enter(next, scaling.StateJoining, time.Time{}, at(203))
+	w.st.InService(next, w.in.Group, at(204))
+	mode := w.in.Group.Mode
+	w.in.Group.Mode = scaling.ModeObserve
+	if w.advance(210) || w.st.Instance("i1").State != scaling.StateInService {
+		t.Errorf("i1 is %s", w.st.Instance("i1").State)
+	}
+	w.in.Group.Mode = mode
+	if !w.advance(211) || w.st.Instance("i1").State != scaling.StateDraining {
+		t.Errorf("i1 is %s once the group acts again", w.st.Instance("i1").State)
+	}
+}

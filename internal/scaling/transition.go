@@ -146,6 +146,7 @@ func (s *State) drain(id, activity string, now time.Time) {
 func (s *State) Draining(id string, g Group, now time.Time) {
 	if i := s.Instance(id); i != nil && i.State == StateDraining && i.Deadline.IsZero() {
 		i.Deadline = now.Add(g.DrainDeadline)
+		s.Step(id, string(StateDraining), now) // where its address was moved away first
 	}
 }
 
@@ -263,8 +264,13 @@ func (s *State) cancelDrain(id string, g Group, now time.Time) {
 
 // Advance moves on what waits for another instance: a handover drains the old one
 // once its successor is in service, and ends without it when the successor
-// failed. It reports whether anything changed.
+// failed. It reports whether anything changed. While the group only observes nothing
+// is moved on: nobody would carry it out, and by the time that somebody does the
+// successor may have died.
 func (s *State) Advance(g Group, now time.Time) bool {
+	if g.Mode == ModeObserve {
+		return false
+	}
 	changed := false
 	for k := range s.Open {
 		a := &s.Open[k]
