@@ -43,6 +43,9 @@ func groupOf(v scaling.GroupView) api.Group {
 		Orders:           convert(v.State.Orders, orderOf),
 		Verdict:          verdictOf(v.Verdict),
 	}
+	if v.Public.Addr.IsValid() {
+		g.PublicAddress, g.PublicUUID = v.Public.Addr.String(), v.Public.UUID
+	}
 	if p := v.State.Pause; p != nil {
 		g.Pause = &api.Pause{Out: p.Out, In: p.In, Until: p.Until, By: p.By, Reason: p.Reason, At: p.At}
 	}

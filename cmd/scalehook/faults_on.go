@@ -42,8 +42,8 @@ func faultyGroups(r *config.Runtime, groups []engine.GroupConfig) []engine.Group
 			panic(fmt.Sprintf("provider %T lacks an optional contract, and its wrapper must lack it too", groups[k].Provider))
 		}
 		groups[k].Provider, groups[k].Balancer = providerWithFaults{p}, balancerWithFaults{groups[k].Balancer}
-		if sn, ok := p.(scaling.Snapshotter); ok {
-			groups[k].Provider = snapshotterWithFaults{providerWithFaults{p}, sn}
+		if more, ok := p.(moreProvider); ok {
+			groups[k].Provider = moreWithFaults{providerWithFaults{p}, more}
 		}
 	}
 	return groups
@@ -137,7 +137,7 @@ func (s storeWithFaults) Backup(ctx context.Context, file string) error {
 // Close implements scaling.Store.
 func (s storeWithFaults) Close() error { return around("store.close", s.Store.Close) }
 
-// fullProvider is what both real providers are.
+// fullProvider is what every provider is.
 type fullProvider interface {
 	scaling.Provider
 	scaling.Shutdowner
@@ -188,16 +188,35 @@ func (w providerWithFaults) Release(ctx context.Context, ref scaling.Ref) error 
 	return around("provider.release", func() error { return w.p.Release(ctx, ref) })
 }
 
-// snapshotterWithFaults is a provider that can keep copies of disks too.
-type snapshotterWithFaults struct {
+// moreProvider is what the providers are that can do more than libvirt's.
+type moreProvider interface {
+	scaling.Snapshotter
+	scaling.Addresser
+}
+
+// moreWithFaults is a provider with the other optional contracts too.
+type moreWithFaults struct {
 	providerWithFaults
 
-	sn scaling.Snapshotter
+	more moreProvider
 }
 
 // Snapshot implements scaling.Snapshotter.
-func (w snapshotterWithFaults) Snapshot(ctx context.Context, ref scaling.Ref, name string) error {
-	return around("provider.snapshot", func() error { return w.sn.Snapshot(ctx, ref, name) })
+func (w moreWithFaults) Snapshot(ctx context.Context, ref scaling.Ref, name string) error {
+	return around("provider.snapshot", func() error { return w.more.Snapshot(ctx, ref, name) })
+}
+
+// HasAddress implements scaling.Addresser; it asks nobody.
+func (w moreWithFaults) HasAddress(group string) bool { return w.more.HasAddress(group) }
+
+// Address implements scaling.Addresser.
+func (w moreWithFaults) Address(ctx context.Context, group string) (scaling.PublicAddress, error) {
+	return result("provider.address", func() (scaling.PublicAddress, error) { return w.more.Address(ctx, group) })
+}
+
+// MoveAddress implements scaling.Addresser.
+func (w moreWithFaults) MoveAddress(ctx context.Context, ref scaling.Ref) error {
+	return around("provider.move_address", func() error { return w.more.MoveAddress(ctx, ref) })
 }
 
 type balancerWithFaults struct{ b scaling.Balancer }

@@ -64,6 +64,7 @@ groups:
     adopt: [base]
     name: "web-{n}"
     port: 80
+    template: {public_address: 203.0.113.7}
 `, filepath.Join(r.dir, "world"))
 }
 
@@ -73,8 +74,9 @@ type savedWorld struct {
 		Name, UUID, Power, Address string
 		Mark                       *struct{ ID, UUID string }
 	}
-	Disks map[string]int
-	Pools map[string]struct {
+	Disks  map[string]int
+	Public map[string]string // the VMs that public addresses lead to
+	Pools  map[string]struct {
 		Members []struct{ ID, State, Addr string }
 	}
 }
@@ -98,7 +100,13 @@ func (simulatedStage) things(_ context.Context, r *run, p *picture, names map[st
 		if vm.Mark != nil {
 			of = fmt.Sprintf("%q", names[vm.Mark.ID])
 		}
-		p.VMs = append(p.VMs, fmt.Sprintf("%s %s of %s", vm.Name, vm.Power, of))
+		public := ""
+		for address, uuid := range w.Public {
+			if uuid == vm.UUID {
+				public = ", has " + address
+			}
+		}
+		p.VMs = append(p.VMs, fmt.Sprintf("%s %s of %s%s", vm.Name, vm.Power, of, public))
 	}
 	for id := range w.Disks {
 		p.Disks = append(p.Disks, fmt.Sprintf("of %q", names[id]))

@@ -18,6 +18,10 @@ type Group struct {
 
 	// Primary is the id of the primary instance; empty while there is none.
 	Primary string `json:"primary,omitempty"`
+	// PublicAddress is the group's own, PublicUUID the VM that it leads to; left out
+	// where there is none.
+	PublicAddress string `json:"public_address,omitempty"`
+	PublicUUID    string `json:"public_uuid,omitempty"`
 	// Adopted names the VMs that were ever adopted, also those that were let go.
 	Adopted  []string `json:"adopted,omitempty"`
 	Statuses []string `json:"statuses"`

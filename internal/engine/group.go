@@ -35,6 +35,7 @@ type group struct {
 	state    scaling.State // as last committed
 	changed  chan struct{} // closed and replaced on every change of state or pool
 	pool     poolView
+	address  addressView
 	workers  map[string]bool
 	verdicts []scaling.Verdict // newest last
 	counts   scaling.Counts

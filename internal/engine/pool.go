@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -102,11 +103,14 @@ func (g *group) busy(s *scaling.State) bool {
 	return false
 }
 
-// poolLoop keeps the pool as wished.
+// poolLoop keeps the pool, and the public address if there is one, as wished.
 func (g *group) poolLoop(ctx context.Context) {
+	var calls sync.WaitGroup
+	defer calls.Wait()
 	for {
 		st := g.look()
 		gc := g.config()
+		g.keepAddress(ctx, gc, &st, &calls)
 		want := g.strangers(gc, wish(gc, &st), &st)
 		g.reconcilePool(ctx, gc, want)
 		pause := g.spread(g.eng.opts.PoolTick)

@@ -71,7 +71,7 @@ func (g *group) show() scaling.GroupView {
 	defer g.mu.Unlock()
 	now := g.eng.clock.steady().Add(g.offset)
 	v := scaling.GroupView{
-		Group: g.cfg.Group, State: g.state, Evidence: look.Evidence, PoolSeen: g.pool.seen, Counts: g.counts.Clone(),
+		Group: g.cfg.Group, State: g.state, Evidence: look.Evidence, PoolSeen: g.pool.seen, Counts: g.counts.Clone(), Public: g.address.PublicAddress,
 	}
 	v.Conditions = []scaling.Condition{v.State.Condition(scaling.High, now), v.State.Condition(scaling.Low, now)}
 	if n := len(g.verdicts); n > 0 {
@@ -87,6 +87,9 @@ func (g *group) show() scaling.GroupView {
 	}
 	if g.pool.err != nil {
 		problems = append(problems, fmt.Sprintf("pool %s: %v", g.cfg.Group.Balancer, g.pool.err))
+	}
+	if g.address.err != nil {
+		problems = append(problems, fmt.Sprintf("public address: %v", g.address.err))
 	}
 	if g.storeErr != nil {
 		problems = append(problems, fmt.Sprintf("store: %v", g.storeErr))

@@ -65,7 +65,7 @@ func (w *worker) run(ctx context.Context) {
 		case scaling.StateJoining:
 			err = w.join(ctx, gc, *i)
 		case scaling.StateDraining:
-			err = w.drain(ctx, gc, *i)
+			err = w.drain(ctx, gc, *i, &st)
 		case scaling.StateRemoving:
 			err = w.remove(ctx, gc, *i, &st)
 		case scaling.StateFailed:
@@ -281,9 +281,17 @@ const settledSessions = 200 * time.Millisecond
 
 // drain waits for the sessions to end, by observations that followed the drain.
 // The deadline runs from the first of them: as long as the balancer cannot be
-// reached the member may still get requests, and nothing is cut.
-func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
+// reached the member may still get requests, and nothing is cut. Neither is while
+// the group's public address still leads to it.
+func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance, st *scaling.State) error {
 	changed := w.g.watch()
+	if i.Deadline.IsZero() && w.g.addressed(gc, st, &i) {
+		if w.step(st) != "move_address" {
+			return w.change(ctx, func(s *scaling.State) { s.Step(w.id, "move_address", w.now()) })
+		}
+		w.await(ctx, changed, time.Second)
+		return nil
+	}
 	m, present, current := w.g.member(w.id, scaling.MemberDraining, i.Since)
 	switch {
 	case !current:

@@ -104,9 +104,24 @@ type Snapshotter interface {
 	Snapshot(ctx context.Context, ref Ref, name string) error
 }
 
-// Addresser is a Provider that owns a public address per group.
+// PublicAddress is a group's public address and where it leads.
+type PublicAddress struct {
+	Addr netip.Addr
+	// UUID is that of the VM that the address leads to; empty: it leads nowhere.
+	UUID string
+}
+
+// Addresser is a Provider whose groups may own a public address that leads to one
+// VM at a time. It outlives the VMs.
 type Addresser interface {
-	// MoveAddress makes the group's public address lead to the VM of ref; it leads
-	// there already is success.
+	// HasAddress reports whether the group is configured to own one. It asks nobody.
+	HasAddress(group string) bool
+	// Address finds the group's public address. NotFound if there is none yet.
+	Address(ctx context.Context, group string) (PublicAddress, error)
+	// MoveAddress makes the group's public address lead to the VM of ref; leading
+	// there already is success. It is one change at the provider: between two VMs
+	// there is no moment in which the address leads nowhere because of it. Where the
+	// group has no address yet one is made. Errors: NotFound (no such VM), Conflict
+	// (the address leads to what is not this group's), Quota, Temporary, Unknown.
 	MoveAddress(ctx context.Context, ref Ref) error
 }

@@ -111,6 +111,9 @@ type GroupView struct {
 	// ProviderSeen and PoolSeen are when the provider was last listed and the pool
 	// last observed; zero: not since the start.
 	ProviderSeen, PoolSeen time.Time
+	// Public is where the group's public address leads, as last looked up; zero
+	// without one.
+	Public PublicAddress
 }
 
 // Counts are what a group came to since the process started. Each list is in the

@@ -53,6 +53,8 @@ type LoadStep struct {
 // Template is what a group's VMs are like.
 type Template struct {
 	VCPUs int `yaml:"vcpus"`
+	// PublicAddress is the group's public address, which leads to its primary.
+	PublicAddress netip.Addr `yaml:"public_address"`
 }
 
 // DefaultConfig returns what a file's values are laid over.

@@ -24,6 +24,7 @@ var (
 	_ scaling.Shutdowner  = (*Provider)(nil)
 	_ scaling.Adopter     = (*Provider)(nil)
 	_ scaling.Snapshotter = (*Provider)(nil)
+	_ scaling.Addresser   = (*Provider)(nil)
 )
 
 // Provider returns the World as seen by an owner. templates are the groups'; a
@@ -252,6 +253,47 @@ func (p *Provider) Snapshot(ctx context.Context, ref scaling.Ref, name string) e
 		if !slices.Contains(v.Snapshots, name) {
 			v.Snapshots = append(v.Snapshots, name)
 		}
+		return nil
+	})
+}
+
+// HasAddress implements scaling.Addresser.
+func (p *Provider) HasAddress(group string) bool { return p.template(group).PublicAddress.IsValid() }
+
+// Address implements scaling.Addresser. The address is there from the start, and
+// leads nowhere once its VM is gone.
+func (p *Provider) Address(ctx context.Context, group string) (out scaling.PublicAddress, err error) {
+	err = p.call(ctx, "address", scaling.Ref{Group: group}, func() error {
+		out.Addr = p.template(group).PublicAddress
+		if !out.Addr.IsValid() {
+			return scaling.Errorf(scaling.NotFound, "group %s has no public address", group)
+		}
+		if uuid := p.w.s.Public[out.Addr.String()]; p.w.s.VMs[uuid] != nil {
+			out.UUID = uuid
+		}
+		return nil
+	})
+	return out, err
+}
+
+// MoveAddress implements scaling.Addresser.
+func (p *Provider) MoveAddress(ctx context.Context, ref scaling.Ref) error {
+	return p.call(ctx, "move_address", ref, func() error {
+		v := p.w.marked(p.owner, ref.ID)
+		addr := p.template(ref.Group).PublicAddress
+		switch {
+		case v == nil:
+			return scaling.Errorf(scaling.NotFound, "move the public address of group %s: no VM of instance %s (%s)", ref.Group, ref.ID, ref.Name)
+		case !addr.IsValid():
+			return scaling.Errorf(scaling.NotFound, "move the public address: group %s has none", ref.Group)
+		}
+		if now := p.w.s.VMs[p.w.s.Public[addr.String()]]; now != nil && (!now.ours(p.owner) || now.Mark.Group != ref.Group) {
+			return scaling.Errorf(scaling.Conflict, "move the public address %s of group %s: it leads to %s, which is not of this group", addr, ref.Group, now.Name)
+		}
+		if p.w.s.Public == nil {
+			p.w.s.Public = map[string]string{}
+		}
+		p.w.s.Public[addr.String()] = v.UUID
 		return nil
 	})
 }

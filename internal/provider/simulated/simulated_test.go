@@ -45,7 +45,7 @@ func TestConformance(t *testing.T) {
 		cfg.BootTime, cfg.ShutdownTime = 40*time.Millisecond, 20*time.Millisecond
 		w := world(t, cfg)
 		return scalingtest.ProviderUnderTest{
-			Provider: w.Provider("lab", nil), Group: "web", Prefix: "vm", BootLimit: 10 * time.Second, StopLimit: 10 * time.Second,
+			Provider: w.Provider("lab", map[string]simulated.Template{"web": {PublicAddress: netip.MustParseAddr("203.0.113.7")}}), Group: "web", Prefix: "vm", BootLimit: 10 * time.Second, StopLimit: 10 * time.Second,
 			Foreign: func(t *testing.T, name string) string {
 				uuid, err := w.AddVM(name, 1)
 				if err != nil {

@@ -43,6 +43,8 @@ type state struct {
 	// Loads are those set by hand; they win over the configured steps.
 	Loads map[string]float64 `json:"loads"`
 	Next  int                `json:"next"` // number of the next address
+	// Public are the public addresses that lead somewhere, with the VM's uuid.
+	Public map[string]string `json:"public,omitempty"`
 }
 
 type mark struct {

@@ -35,7 +35,8 @@ type ProviderUnderTest struct {
 	// takes it away again.
 	CopyMark func(t *testing.T, ref scaling.Ref, name string) (uuid string)
 	// Leftovers names everything of the provider's owner that exists: VMs, volumes,
-	// seeds, reservations; also what no VM uses.
+	// seeds, reservations; also what no VM uses. A group's public address, which
+	// outlives its VMs, is none; the hook of the test takes it away.
 	Leftovers func(t *testing.T) []string
 	// BootLimit is how long a VM may take to get an address, StopLimit to stop
 	// when asked. A StopLimit of zero says that the guest does not heed requests.
@@ -62,6 +63,7 @@ func Provider(t *testing.T, start func(t *testing.T) ProviderUnderTest) {
 		{"a VM is adopted, kept apart from others' and released as it was", providerAdopt},
 		{"an adopted VM is deleted if that is asked for", providerAdoptDelete},
 		{"a snapshot is made once", providerSnapshot},
+		{"a group's public address leads to one VM after the other and outlives them", providerAddress},
 		{"an ended context changes nothing", providerCancelled},
 		{"a call whose time is up can be run again", providerDeadline},
 	}
@@ -429,6 +431,43 @@ func providerSnapshot(t *testing.T, p providerCase) {
 		}
 	}
 	p.remove(t, ref)
+}
+
+func providerAddress(t *testing.T, p providerCase) {
+	mover, ok := p.Provider.(scaling.Addresser)
+	if !ok || !mover.HasAddress(p.Group) {
+		return // an optional contract
+	}
+	s1, nothing := p.spec(t, 1)
+	wantClass(t, "MoveAddress to nothing", mover.MoveAddress(within(t), nothing), scaling.NotFound)
+	one, ref1 := p.create(t, s1)
+	s2, _ := p.spec(t, 2)
+	two, ref2 := p.create(t, s2)
+	var addr netip.Addr
+	leads := func(uuid string) {
+		t.Helper()
+		at, err := mover.Address(within(t), p.Group)
+		if err != nil || at.UUID != uuid || !at.Addr.IsValid() || addr.IsValid() && at.Addr != addr {
+			t.Errorf("Address() = %+v, %v; want it to lead to %q, the address to be %s", at, err, uuid, addr)
+		}
+		addr = at.Addr
+	}
+	for _, step := range []struct {
+		ref  scaling.Ref
+		uuid string
+	}{{ref1, one.UUID}, {ref1, one.UUID}, {ref2, two.UUID}, {ref1, one.UUID}} {
+		if err := mover.MoveAddress(within(t), step.ref); err != nil {
+			t.Fatalf("MoveAddress to %s: %v (%s)", step.ref.Name, err, scaling.ClassOf(err))
+		}
+		leads(step.uuid)
+	}
+	p.remove(t, ref1)
+	leads("")
+	if err := mover.MoveAddress(within(t), ref2); err != nil {
+		t.Errorf("MoveAddress after its VM was deleted: %v", err)
+	}
+	leads(two.UUID)
+	p.remove(t, ref2)
 }
 
 func providerCancelled(t *testing.T, p providerCase) {
