@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/scalehook/scalehook/internal/provider/libvirt"
+	"github.com/scalehook/scalehook/internal/provider/openstack"
 )
 
 // digest stands for a decoded section, so that a change of it can be told without
@@ -30,8 +31,12 @@ func (p Provider) place() string {
 	if err != nil {
 		return ""
 	}
-	if c, ok := d.config().(libvirt.Config); ok {
+	switch c := d.config().(type) {
+	case libvirt.Config:
 		return digest(c.URI)
+	case openstack.Config:
+		// Not where the credentials are kept: that file may move.
+		return digest([]string{c.Cloud, c.Region, c.Endpoints["compute"]})
 	}
 	return "" // a simulated one cannot be led elsewhere while the server runs
 }

@@ -60,6 +60,11 @@ func reference(t *testing.T) string {
 		{"groups.NAME.template (libvirt)", "../provider/libvirt", "Template"},
 		{"groups.NAME.template.cloud_init (libvirt)", "../provider/libvirt", "CloudInit"},
 		{"groups.NAME.template.address (libvirt)", "../provider/libvirt", "Address"},
+		{"providers.NAME.openstack", "../cloud", "Config"},
+		{"groups.NAME.template (openstack)", "../provider/openstack", "Template"},
+		{"groups.NAME.template.networks[] (openstack)", "../provider/openstack", "Interface"},
+		{"groups.NAME.template.volume (openstack)", "../provider/openstack", "Volume"},
+		{"groups.NAME.template.public_address (openstack)", "../provider/openstack", "PublicAddress"},
 		{"providers.NAME.simulated", "../provider/simulated", "Config"},
 		{"providers.NAME.simulated.vms[]", "../provider/simulated", "ForeignVM"},
 		{"providers.NAME.simulated.load.GROUP[]", "../provider/simulated", "LoadStep"},
@@ -97,6 +102,7 @@ func plain() map[string]string {
 	const (
 		libvirt = "groups.NAME.template (libvirt) "
 		address = "groups.NAME.template.address (libvirt) "
+		os      = "groups.NAME.template (openstack) "
 	)
 	return map[string]string{
 		libvirt + "pool":        "The storage pool of the clones. Default default.",
@@ -116,6 +122,15 @@ func plain() map[string]string {
 		address + "prefix":  "Prefix length of the network, for source range. Default 24.",
 		address + "gateway": "Default gateway, for source range.",
 		address + "dns":     "Name servers, for source range.",
+
+		os + "flavor":            "The flavor of a VM.",
+		os + "key_pair":          "The key pair that logs in, of the user whose credentials these are.",
+		os + "availability_zone": "Where the VMs are made. Default: Nova's choice.",
+		os + "member_address":    "fixed or floating: by which of its addresses the balancer reaches a member. A floating one is made for each and released with it. Default fixed.",
+
+		"groups.NAME.template.networks[] (openstack) network":         "The network of the port. Default: that of the subnet.",
+		"groups.NAME.template.networks[] (openstack) security_groups": "Those of this port. Default: the template's.",
+		"groups.NAME.template.volume (openstack) size_gib":            "Size of the volume.",
 
 		"providers.NAME.simulated.vms[] name":         "Name of a running VM that is nobody's.",
 		"providers.NAME.simulated.vms[] vcpus":        "Its vCPUs. Default: those of the provider.",

@@ -10,6 +10,7 @@ import (
 	"github.com/scalehook/scalehook/internal/balancer/direct"
 	"github.com/scalehook/scalehook/internal/balancer/haproxy"
 	"github.com/scalehook/scalehook/internal/provider/libvirt"
+	"github.com/scalehook/scalehook/internal/provider/openstack"
 	"github.com/scalehook/scalehook/internal/provider/simulated"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -18,6 +19,8 @@ import (
 type Provider struct {
 	// Libvirt is one libvirt host.
 	Libvirt *libvirt.Config `yaml:"libvirt"`
+	// OpenStack is one project of one cloud.
+	OpenStack *openstack.Config `yaml:"openstack"`
 	// Simulated is a hypervisor in memory, for a tour without virtualization.
 	Simulated *simulated.Config `yaml:"simulated"`
 }
@@ -25,6 +28,7 @@ type Provider struct {
 func (p Provider) all() []providerDriver {
 	return []providerDriver{
 		providerOf[libvirt.Config, libvirt.Template]{"libvirt", p.Libvirt, libvirt.DefaultTemplate, openLibvirt},
+		providerOf[openstack.Config, openstack.Template]{"openstack", p.OpenStack, openstack.DefaultTemplate, openOpenStack},
 		providerOf[simulated.Config, simulated.Template]{"simulated", p.Simulated, func() simulated.Template { return simulated.Template{} }, openSimulated},
 	}
 }
@@ -221,6 +225,17 @@ func openLibvirt(cfg libvirt.Config, owner string, templates map[string]libvirt.
 	return &provider{
 		Provider: p, close: p.Close, check: p.Check,
 		setTemplates: func(t map[string]any) error { return p.SetTemplates(typed[libvirt.Template](t)) },
+	}, nil
+}
+
+func openOpenStack(cfg openstack.Config, owner string, templates map[string]openstack.Template, log *slog.Logger) (*provider, error) {
+	p, err := openstack.New(cfg, owner, templates, log)
+	if err != nil {
+		return nil, err
+	}
+	return &provider{
+		Provider: p, close: p.Close, check: p.Check,
+		setTemplates: func(t map[string]any) error { return p.SetTemplates(typed[openstack.Template](t)) },
 	}, nil
 }
 

@@ -35,7 +35,10 @@ func walk(t reflect.Type, keys map[string]bool, seen map[reflect.Type]bool) {
 	}
 	seen[t] = true
 	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if option == "inline" {
+			walk(f.Type, keys, seen)
+		}
 		if name != "" && name != "-" {
 			keys[name] = true
 			walk(f.Type, keys, seen)

@@ -43,6 +43,11 @@ func (c *Config) defaults() {
 			t.SetDirectory(c.path("."))
 		}
 	}
+	for _, p := range c.Providers {
+		if p.OpenStack != nil {
+			p.OpenStack.SetDirectory(c.path("."))
+		}
+	}
 	if c.Prometheus != nil {
 		c.Prometheus.SetDirectory(c.path("."))
 	}
