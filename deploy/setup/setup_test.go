@@ -245,6 +245,41 @@ func TestPolicyIsPutBackWhenTheInstallationEndsBadly(t *testing.T) {
 	}
 }
 
+func TestEverySetIsKnownAndHasWhatItIsFor(t *testing.T) {
+	for set, want := range map[string][]string{
+		"demo":      {"libc6-dev", "qemu-system-x86", "haproxy"},
+		"test":      {"libc6-dev", "qemu-system-x86", "haproxy", "shellcheck"},
+		"bench":     {"libc6-dev", "qemu-system-x86", "prometheus-libvirt-exporter"},
+		"openstack": {"libc6-dev", "qemu-system-x86", "haproxy", "python3-nova", "python3-octaviaclient", "mariadb-server-core", "ovn-host"},
+	} {
+		t.Run(set, func(t *testing.T) {
+			m := newMachine(t)
+			if err := m.command(t, "--list", set).Run(); err != nil {
+				t.Fatalf("install: %v\n%s", err, m.read(t, "stderr"))
+			}
+			listed := strings.Fields(m.read(t, "stdout"))
+			for _, name := range want {
+				if !slices.Contains(listed, name) {
+					t.Errorf("the list lacks %s: %v", name, listed)
+				}
+			}
+			// Each of these would set up a service of the machine's own.
+			for _, name := range []string{"mariadb-server", "nova-common", "neutron-common", "nova-compute", "keystone", "uwsgi"} {
+				if slices.Contains(listed, name) {
+					t.Errorf("the list has %s", name)
+				}
+			}
+			if calls := m.read(t, "calls"); calls != "" {
+				t.Errorf("asked for the list only, but it called:\n%s", calls)
+			}
+		})
+	}
+	m := newMachine(t)
+	if err := m.command(t, "everything").Run(); err == nil || !strings.Contains(m.read(t, "stderr"), "demo|test|bench|openstack") {
+		t.Errorf("a set that is not known: %v, %q", err, m.read(t, "stderr"))
+	}
+}
+
 func TestWithoutRootItSaysWhatIsMissingAtOnce(t *testing.T) {
 	m := newMachine(t)
 	m.write(t, "uid", "1000\n", 0o644)

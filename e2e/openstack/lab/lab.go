@@ -66,6 +66,10 @@ type Options struct {
 	// Octavia asks for the load balancer service. A cloud that has it also serves
 	// those that do not ask for it.
 	Octavia bool
+	// Private keeps the ports in a network namespace of the cloud's own, so that it
+	// can run beside another one: only what is run inside (Namespace, Client) reaches
+	// it. It is for tests of the lab itself; Start does not know it.
+	Private bool
 	// State is the folder for everything. Empty: DefaultState(Virt).
 	State string
 	// Alone keeps other tests that use Start away for as long as the test runs:
@@ -137,6 +141,9 @@ func (c *Cloud) State() string { return c.opts.State }
 // Octavia reports whether it has a load balancer service.
 func (c *Cloud) Octavia() bool { return c.opts.Octavia }
 
+// ownNetwork reports whether the cloud lives in a network namespace of its own.
+func (c *Cloud) ownNetwork() bool { return c.opts.Virt == QEMU || c.opts.Private }
+
 // CloudsFile is the clouds.yaml with Member, Admin, Reader and Other.
 func (c *Cloud) CloudsFile() string { return c.path("client", "clouds.yaml") }
 
@@ -151,10 +158,11 @@ func (c *Cloud) path(parts ...string) string {
 type kept struct {
 	Virt    Virt `json:"virt"`
 	Octavia bool `json:"octavia"`
+	Private bool `json:"private,omitempty"`
 }
 
 func (c *Cloud) keep() error {
-	raw, err := json.Marshal(kept{c.opts.Virt, c.opts.Octavia})
+	raw, err := json.Marshal(kept{c.opts.Virt, c.opts.Octavia, c.opts.Private})
 	if err != nil {
 		return fmt.Errorf("note what the cloud is: %w", err)
 	}
@@ -172,7 +180,7 @@ func Find(state string) (*Cloud, error) {
 	if err := json.Unmarshal(raw, &k); err != nil {
 		return nil, fmt.Errorf("find a cloud in %s: %w", state, err)
 	}
-	opts := Options{Virt: k.Virt, Octavia: k.Octavia, State: state}
+	opts := Options{Virt: k.Virt, Octavia: k.Octavia, Private: k.Private, State: state}
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("find a cloud in %s: %w", state, err)
 	}
@@ -196,7 +204,7 @@ func (c *Cloud) Check(ctx context.Context) error {
 			continue
 		}
 		if s.port != 0 {
-			if err := answers(ctx, s.port); err != nil {
+			if err := c.answers(ctx, s.port); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
 			}
 		}
@@ -229,18 +237,21 @@ func (c *Cloud) Processes() []Process {
 
 // strangers returns an error that names the ports that somebody else listens on.
 func (c *Cloud) strangers(ctx context.Context) error {
+	if c.opts.Private {
+		return nil
+	}
 	var taken []string
 	for _, s := range c.services() {
-		if s.port == 0 || c.d.alive(s.name) || c.opts.Virt == QEMU && c.d.alive(forwarder) {
-			continue
+		for _, port := range append([]int{s.port}, s.others...) {
+			if port == 0 || c.d.alive(s.name) || c.ownNetwork() && (c.d.alive(forwarder) || s.port == 0) {
+				continue
+			}
+			dialer := net.Dialer{Timeout: time.Second}
+			if conn, err := dialer.DialContext(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+				conn.Close()
+				taken = append(taken, fmt.Sprintf("%d (for %s)", port, s.name))
+			}
 		}
-		dialer := net.Dialer{Timeout: time.Second}
-		conn, err := dialer.DialContext(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(s.port))
-		if err != nil {
-			continue
-		}
-		conn.Close()
-		taken = append(taken, fmt.Sprintf("%d (for %s)", s.port, s.name))
 	}
 	if len(taken) == 0 {
 		return nil

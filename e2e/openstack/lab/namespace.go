@@ -15,10 +15,12 @@ import (
 // holderArgs start the process that holds the namespaces open.
 func (c *Cloud) holderArgs() []string {
 	args := []string{"unshare", "--mount", "--propagation", "private"}
-	if c.opts.Virt == QEMU {
+	network := "shared"
+	if c.ownNetwork() {
+		network = "own"
 		args = append(args, "--net")
 	}
-	return append(args, "--", c.path("hold.sh"), c.opts.State, string(c.opts.Virt))
+	return append(args, "--", c.path("hold.sh"), c.opts.State, string(c.opts.Virt), network)
 }
 
 // forwarderArgs start the process that makes the APIs reachable from the machine.
@@ -35,7 +37,7 @@ func (c *Cloud) forwarderArgs() []string {
 func (c *Cloud) enter() []string {
 	pid, _ := c.d.pid(holder)
 	args := []string{"nsenter", "-t", strconv.Itoa(pid), "-m"}
-	if c.opts.Virt == QEMU {
+	if c.ownNetwork() {
 		args = append(args, "-n")
 	}
 	return append(args, "--")
@@ -52,7 +54,7 @@ func (c *Cloud) Namespace() *Namespace { return &Namespace{cloud: c} }
 func (n *Namespace) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	words := append(append(n.cloud.enter(), name), args...)
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Env = n.cloud.d.environ
+	cmd.Env, cmd.Dir = n.cloud.d.environ, "/"
 	return cmd
 }
 
@@ -60,7 +62,7 @@ func (n *Namespace) Command(ctx context.Context, name string, args ...string) *e
 // in the address is looked up outside.
 func (n *Namespace) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var dialer net.Dialer
-	if n.cloud.opts.Virt != QEMU {
+	if !n.cloud.ownNetwork() {
 		return dialer.DialContext(ctx, network, address)
 	}
 	pid, ok := n.cloud.d.pid(holder)

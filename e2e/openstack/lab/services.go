@@ -24,6 +24,8 @@ type service struct {
 	args []string
 	// port is where its API answers HTTP; 0 when it has none.
 	port int
+	// others are ports that it needs besides.
+	others []int
 	// outside the namespaces.
 	outside bool
 	// base are those that the others need in order to end in peace.
@@ -44,13 +46,13 @@ func (c *Cloud) services() []service {
 			// What a power cut loses here nobody misses.
 			"--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-flush-method=nosync", "--skip-log-bin", "--performance-schema=off",
 		}},
-		{name: "epmd", base: true, args: []string{"epmd", "-address", "127.0.0.1", "-port", strconv.Itoa(ports.Epmd)}},
-		{name: queue, base: true, env: c.rabbitEnviron(), args: []string{"/usr/lib/rabbitmq/bin/rabbitmq-server"}},
+		{name: "epmd", base: true, others: []int{ports.Epmd}, args: []string{"epmd", "-address", "127.0.0.1", "-port", strconv.Itoa(ports.Epmd)}},
+		{name: queue, base: true, others: []int{ports.Rabbit, ports.RabbitDist}, env: c.rabbitEnviron(), args: []string{"/usr/lib/rabbitmq/bin/rabbitmq-server"}},
 		{name: "ovn-northbound", base: true, args: []string{"ovsdb-server", "--remote=p" + northbound, "--unixctl=" + c.path("ovn", "nb.ctl"), c.path("ovn", "nb.db")}},
 		{name: "ovn-southbound", base: true, args: []string{"ovsdb-server", "--remote=p" + southbound, "--unixctl=" + c.path("ovn", "sb.ctl"), c.path("ovn", "sb.db")}},
 		{name: "ovn-northd", args: []string{"ovn-northd", "--ovnnb-db=" + northbound, "--ovnsb-db=" + southbound, "--unixctl=" + c.path("ovn", "northd.ctl")}},
 	}
-	if qemu {
+	if qemu && !c.opts.Private {
 		out = append(out, service{name: forwarder, outside: true, args: c.forwarderArgs()})
 	}
 	nova := []string{"--config-file", c.path("etc", "nova", "nova.conf")}
@@ -67,7 +69,7 @@ func (c *Cloud) services() []service {
 		service{name: "neutron-server", port: ports.Neutron, args: python("neutron-server", "neutron.cmd.eventlet.server", neutron...)},
 		service{name: "nova-conductor", args: python("nova-conductor", "nova.cmd.conductor", nova...)},
 		service{name: "nova-scheduler", args: python("nova-scheduler", "nova.cmd.scheduler", nova...)},
-		service{name: "nova-api", port: ports.Nova, args: python("nova-api", "nova.cmd.api", nova...)},
+		service{name: "nova-api", port: ports.Nova, others: []int{ports.Metadata}, args: python("nova-api", "nova.cmd.api", nova...)},
 		service{
 			name: "glance-api", port: ports.Glance,
 			args: python("glance-api", "glance.cmd.api", "--config-file", c.path("etc", "glance", "glance-api.conf")),
@@ -176,7 +178,7 @@ func (c *Cloud) awaitAPIs(ctx context.Context, names ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.await(ctx, name, 2*time.Minute, func() error { return answers(ctx, s.port) }); err != nil {
+		if err := c.await(ctx, name, 2*time.Minute, func() error { return c.answers(ctx, s.port) }); err != nil {
 			return err
 		}
 	}
@@ -199,8 +201,8 @@ func (c *Cloud) await(ctx context.Context, name string, limit time.Duration, che
 
 // answers returns nil when an API answers at the port. Some say at their root
 // which versions they have (300) or want a token (401).
-func answers(ctx context.Context, port int) error {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+func (c *Cloud) answers(ctx context.Context, port int) error {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: c.Namespace().DialContext}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port), nil)
 	if err != nil {
 		return fmt.Errorf("ask port %d: %w", port, err)

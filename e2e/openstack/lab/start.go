@@ -106,7 +106,7 @@ func fitting(t testing.TB, opts Options) *Cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.opts.Virt != opts.Virt || opts.Octavia && !c.opts.Octavia || c.Check(t.Context()) != nil {
+	if c.opts.Virt != opts.Virt || c.opts.Private || opts.Octavia && !c.opts.Octavia || c.Check(t.Context()) != nil {
 		return nil
 	}
 	return c
@@ -118,7 +118,7 @@ func runningClouds(state string) []*Cloud {
 	folders := []string{state, DefaultState(Fake), DefaultState(QEMU)}
 	slices.Sort(folders)
 	for _, folder := range slices.Compact(folders) {
-		if c, err := Find(folder); err == nil && c.Running() {
+		if c, err := Find(folder); err == nil && c.Running() && !c.opts.Private {
 			out = append(out, c)
 		}
 	}
@@ -251,9 +251,8 @@ func (c *Cloud) Client(ctx context.Context, cloud string, args ...string) ([]byt
 	if tells(args) {
 		words = append(words, "-f", "json")
 	}
-	cmd := exec.CommandContext(ctx, "/usr/bin/openstack", words...)
-	cmd.Env = append(append([]string{}, c.d.environ...), "OS_CLIENT_CONFIG_FILE="+c.CloudsFile())
-	cmd.Dir = "/"
+	cmd := c.Namespace().Command(ctx, "/usr/bin/openstack", words...)
+	cmd.Env = append(append([]string{}, cmd.Env...), "OS_CLIENT_CONFIG_FILE="+c.CloudsFile())
 	out, err := cmd.Output()
 	if err != nil {
 		var said []byte
@@ -266,10 +265,12 @@ func (c *Cloud) Client(ctx context.Context, cloud string, args ...string) ([]byt
 }
 
 // tells reports whether a command of the client prints something that can be had
-// as JSON. Its verb is the first of these words.
+// as JSON. What decides is the first of these words.
 func tells(args []string) bool {
 	for _, arg := range args {
 		switch arg {
+		case "console": // its log is text
+			return false
 		case "create", "list", "show", "issue":
 			return true
 		case "add", "delete", "lock", "pause", "reboot", "remove", "resume", "save", "set", "start", "stop", "suspend", "unlock", "unpause", "unset":

@@ -29,18 +29,20 @@ func Up(ctx context.Context, opts Options) (*Cloud, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("bring up OpenStack: root is needed")
 	}
-	if missing := Missing(opts.Virt); len(missing) > 0 {
-		return nil, fmt.Errorf("bring up OpenStack: not found: %s; `deploy/setup/install openstack` installs what is needed", strings.Join(missing, ", "))
-	}
 	before, err := Find(opts.State)
 	switch {
 	case err == nil && before.opts.Virt != opts.Virt:
 		return nil, fmt.Errorf("bring up OpenStack: %s belongs to a cloud with guests of the kind %s, not %s; choose another folder, or end that one with `openstack-lab down --wipe --state %[1]s`",
 			opts.State, before.opts.Virt, opts.Virt)
+	case err == nil && before.Running() && before.opts.Private != opts.Private:
+		return nil, fmt.Errorf("bring up OpenStack: the cloud of %s runs, and its ports are to be elsewhere; end it first", opts.State)
 	case err == nil && before.Running():
 		opts.Octavia = opts.Octavia || before.opts.Octavia
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("bring up OpenStack: %w", err)
+	}
+	if missing := Missing(opts.Virt); len(missing) > 0 {
+		return nil, fmt.Errorf("bring up OpenStack: not found: %s; `deploy/setup/install openstack` installs what is needed", strings.Join(missing, ", "))
 	}
 	c := newCloud(opts)
 	if err := c.strangers(ctx); err != nil {
@@ -207,7 +209,7 @@ func (u *bringUp) base(ctx context.Context) error {
 	if err := u.startServices(ctx, "ovn-northd"); err != nil {
 		return err
 	}
-	if u.opts.Virt == QEMU {
+	if u.opts.Virt == QEMU && !u.opts.Private {
 		if err := u.startServices(ctx, forwarder); err != nil {
 			return err
 		}
@@ -370,22 +372,20 @@ func (u *bringUp) finish(ctx context.Context) error {
 	return nil
 }
 
-// seed runs python/seed.py. Its clients reach the APIs from everywhere.
+// seed runs python/seed.py.
 func (u *bringUp) seed(ctx context.Context, args ...string) error {
 	command := []string{"/usr/bin/python3", u.path("python", "seed.py"), args[0], Password}
 	return u.command(ctx, "seed", append(command, args[1:]...)...)
 }
 
-// command runs a program to its end, in the machine's namespaces, and keeps what
-// it prints in a log.
+// command runs a program to its end and keeps what it prints in a log.
 func (u *bringUp) command(ctx context.Context, log string, args ...string) error {
 	out, err := os.OpenFile(u.d.log(log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", args[0], err)
 	}
 	defer out.Close()
-	cmd := exec.CommandContext(ctx, "nice", append([]string{"-n", niceness}, args...)...)
-	cmd.Env, cmd.Dir = u.d.environ, "/"
+	cmd := u.Namespace().Command(ctx, "nice", append([]string{"-n", niceness}, args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("run %s: %w; %s", shown(args), err, u.d.tail(log, 15))

@@ -42,6 +42,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	virt := flags.String("virt", string(lab.Fake), "what the guests are: fake (pretended, they take orders) or qemu")
 	octavia := flags.Bool("octavia", true, "with the load balancer service (up)")
 	state := flags.String("state", "", "`folder` of the cloud (default "+lab.DefaultState(lab.Fake)+", with --virt qemu "+lab.DefaultState(lab.QEMU)+")")
+	private := flags.Bool("private", false, "keep its ports in a network namespace of its own (up)")
 	wipe := flags.Bool("wipe", false, "remove what the cloud stored, too (down)")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	}
 	switch verb {
 	case "up":
-		_, err := lab.Up(ctx, lab.Options{Virt: lab.Virt(*virt), Octavia: *octavia, State: *state, Progress: os.Stdout})
+		_, err := lab.Up(ctx, lab.Options{Virt: lab.Virt(*virt), Octavia: *octavia, Private: *private, State: *state, Progress: os.Stdout})
 		return exitCode(err), err
 	case "down":
 		return down(ctx, *state, *wipe)
