@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,6 +59,11 @@ func newHAProxyStage(t *testing.T) *haproxyStage {
 func (st *haproxyStage) socket(r *run, name string) string { return filepath.Join(r.dir, name+".sock") }
 
 func (st *haproxyStage) prepare(r *run) error {
+	err := errors.Join(os.Mkdir(filepath.Join(r.dir, "fragment"), 0o700), os.WriteFile(filepath.Join(r.dir, "web.tmpl"),
+		[]byte("backend {{.Backend}}\n{{range .Servers}}  server {{.Name}} {{.Address}}\n{{end}}"), 0o600))
+	if err != nil {
+		return err
+	}
 	file := filepath.Join(r.dir, "haproxy.cfg")
 	if err := os.WriteFile(file, fmt.Appendf(nil, `global
   stats socket %s mode 600 level admin
@@ -147,14 +153,19 @@ func (st *haproxyStage) config(r *run) string {
 		"  edge: {haproxy: {sockets: [{address: %q, master_socket: %q}]}}\n", st.socket(r, "admin"), st.socket(r, "master")), 1)
 	text = strings.Replace(text, "      boot_time:", "      network: 127.78.0.0/16\n      boot_time:", 1)
 	return strings.Replace(text, "    port: 80\n", fmt.Sprintf(
-		"    port: %d\n    drain_deadline: 5s\n    pool: {backend: web, check: {inter: 50ms, rise: 1, fall: 2}}\n", memberPort), 1)
+		"    port: %d\n    drain_deadline: 5s\n    pool: {backend: web, check: {inter: 50ms, rise: 1, fall: 2}, fragment: {file: %q, template: %q}}\n",
+		memberPort, filepath.Join(r.dir, "fragment", "web.cfg"), filepath.Join(r.dir, "web.tmpl")), 1)
 }
 
 func (st *haproxyStage) things(ctx context.Context, r *run, p *picture, names map[string]string, here []api.Instance) error {
 	err := st.simulatedStage.things(ctx, r, p, names, here)
 	states := map[string]string{}
+	var serving []string
 	for _, i := range here {
 		if i.Member != nil {
+			if i.State == "in_service" {
+				serving = append(serving, i.Member.Server)
+			}
 			states[i.Member.Server] = fmt.Sprintf("%q %s", names[i.ID], i.Member.State)
 		}
 	}
@@ -166,7 +177,34 @@ func (st *haproxyStage) things(ctx context.Context, r *run, p *picture, names ma
 		}
 		p.Members = append(p.Members, state)
 	}
-	return errors.Join(err, askErr)
+	return errors.Join(err, askErr, st.fragment(r, serving))
+}
+
+// fragment says what is wrong with the file that the next HAProxy would start with:
+// it lists what serves, and nothing is left beside it.
+func (st *haproxyStage) fragment(r *run, serving []string) error {
+	dir := filepath.Join(r.dir, "fragment")
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if f.Name() != "web.cfg" {
+			err = errors.Join(err, fmt.Errorf("%s is left beside the fragment", f.Name()))
+		}
+	}
+	content, readErr := os.ReadFile(filepath.Join(dir, "web.cfg"))
+	var listed []string
+	for line := range strings.Lines(string(content)) {
+		if words := strings.Fields(line); len(words) == 3 && words[0] == "server" {
+			listed = append(listed, words[1])
+		}
+	}
+	slices.Sort(listed)
+	if !slices.Equal(listed, slices.Sorted(slices.Values(serving))) {
+		err = errors.Join(err, fmt.Errorf("the fragment lists %q, in service are %q", listed, serving))
+	}
+	return errors.Join(err, readErr)
 }
 
 // TestAKillInAnyCommandToHAProxyIsFinishedOrUndone is the same over a real
@@ -187,7 +225,7 @@ func TestAKillInAnyCommandToHAProxyIsFinishedOrUndone(t *testing.T) {
 		}
 	}
 	for _, command := range []string{
-		"add server", "enable health", "set server state drain", "set server state ready", "set server state maint", "del server",
+		"write fragment", "add server", "enable health", "set server state drain", "set server state ready", "set server state maint", "del server",
 	} {
 		if points["haproxy."+command+".before"] == 0 {
 			t.Errorf("the life does not %s", command)

@@ -150,9 +150,15 @@ func (s *server) configure(config string) { write(s.t, filepath.Join(s.dir, "sca
 // start starts the server and returns once it has looked at everything.
 func (s *server) start() {
 	s.t.Helper()
-	s.process = s.place.run(s.t, s.place.ok(s.t, "http://"+s.address+"/-/ready"), program("scalehook"), "serve",
-		"--config.file", filepath.Join(s.dir, "scalehook.yml"), "--storage.path", filepath.Join(s.dir, "data"),
-		"--web.listen-address", s.address, "--web.insecure-operator")
+	s.process = s.place.run(s.t, s.place.ok(s.t, "http://"+s.address+"/-/ready"), program("scalehook"), s.args()...)
+}
+
+// args are those of the server's command line.
+func (s *server) args() []string {
+	return []string{
+		"serve", "--config.file", filepath.Join(s.dir, "scalehook.yml"), "--storage.path", filepath.Join(s.dir, "data"),
+		"--web.listen-address", s.address, "--web.insecure-operator",
+	}
 }
 
 // view is a group as it is now.

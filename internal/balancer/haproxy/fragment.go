@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/scalehook/scalehook/internal/fault"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
@@ -97,21 +98,24 @@ func (p *Pool) writeFragment(members []wished) error {
 }
 
 // replace writes a file so that a reader, and the next start after a power cut,
-// finds the old or the new content and nothing between. The temporary name does
-// not end in .cfg: haproxy loads what does from a folder.
+// finds the old or the new content and nothing between. What a kill leaves is
+// overwritten by the next write. The temporary name does not end in .cfg: haproxy
+// loads what does from a folder. The caller is the only writer.
 func replace(path string, content []byte) (err error) {
 	mode := os.FileMode(0o644)
 	if old, err := os.Stat(path); err == nil {
 		mode = old.Mode().Perm()
 	}
 	dir := filepath.Dir(path)
-	file, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	temporary := filepath.Join(dir, "."+filepath.Base(path)+".new")
+	fault.Point("haproxy.write fragment.before")
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = os.Remove(file.Name())
+			_ = os.Remove(temporary)
 		}
 	}()
 	_, err = file.Write(content)
@@ -119,9 +123,11 @@ func replace(path string, content []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
+	fault.Point("haproxy.write fragment.written")
+	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
+	fault.Point("haproxy.write fragment.after")
 	folder, err := os.Open(dir)
 	if err != nil {
 		return err
