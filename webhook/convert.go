@@ -65,7 +65,7 @@ func settingsOf(g scaling.Group) api.Settings {
 		ScrapeInterval: api.Duration(g.Windows.Scrape), EvaluationInterval: api.Duration(g.Windows.Evaluation),
 		RateWindow: api.Duration(g.Windows.Rate), CallDeadline: api.Duration(g.CallDeadline),
 		BackoffMin: api.Duration(g.BackoffMin), BackoffMax: api.Duration(g.BackoffMax), Grace: api.Duration(g.Grace),
-		MaxUnhealthy: g.MaxUnhealthy, Snapshot: g.Snapshot, Name: g.NamePattern, Adopt: g.Adopt,
+		MaxUnhealthy: g.MaxUnhealthy, Snapshot: g.Snapshot, SnapshotsKeep: g.SnapshotsKeep, Name: g.NamePattern, Adopt: g.Adopt,
 		Template: g.Template, Pool: g.Pool, Place: g.Place,
 	}
 }

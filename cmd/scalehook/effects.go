@@ -101,7 +101,7 @@ func groupOf(v api.Group) scaling.Group {
 		CreationsPerHour: s.CreationsPerHour, RemovalsPerHour: s.RemovalsPerHour,
 		BackoffMin: time.Duration(s.BackoffMin), BackoffMax: time.Duration(s.BackoffMax),
 		Grace: time.Duration(s.Grace), MaxUnhealthy: s.MaxUnhealthy,
-		Victim: scaling.VictimPolicy(s.Victim), OnRemove: scaling.OnRemove(s.OnRemove), Snapshot: s.Snapshot,
+		Victim: scaling.VictimPolicy(s.Victim), OnRemove: scaling.OnRemove(s.OnRemove), Snapshot: s.Snapshot, SnapshotsKeep: s.SnapshotsKeep,
 		NamePattern: s.Name, Adopt: s.Adopt, Provider: s.Provider, Balancer: s.Balancer, Port: s.Port,
 		Template: s.Template, Pool: s.Pool, Place: s.Place, Confirm: s.Confirm,
 	}

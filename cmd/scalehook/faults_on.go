@@ -206,6 +206,11 @@ func (w moreWithFaults) Snapshot(ctx context.Context, ref scaling.Ref, name stri
 	return around("provider.snapshot", func() error { return w.more.Snapshot(ctx, ref, name) })
 }
 
+// PruneSnapshots implements scaling.Snapshotter.
+func (w moreWithFaults) PruneSnapshots(ctx context.Context, group string, keep int) error {
+	return around("provider.prune_snapshots", func() error { return w.more.PruneSnapshots(ctx, group, keep) })
+}
+
 // HasAddress implements scaling.Addresser; it asks nobody.
 func (w moreWithFaults) HasAddress(group string) bool { return w.more.HasAddress(group) }
 

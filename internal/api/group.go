@@ -89,6 +89,7 @@ type Settings struct {
 	Grace              Duration `json:"grace,omitempty"`
 	MaxUnhealthy       float64  `json:"max_unhealthy,omitempty"` // 0..1
 	Snapshot           bool     `json:"snapshot,omitempty"`
+	SnapshotsKeep      int      `json:"snapshots_keep,omitempty"`
 	Name               string   `json:"name,omitempty"` // the pattern of new VMs' names
 	Adopt              []string `json:"adopt,omitempty"`
 	// Template, Pool and Place stand for the settings of new VMs, of the pool and for

@@ -124,6 +124,9 @@ type Group struct {
 	OnRemove scaling.OnRemove `yaml:"on_remove"`
 	// Snapshot asks for a snapshot before a removal. Default false.
 	Snapshot bool `yaml:"snapshot"`
+	// SnapshotsKeep is how many such snapshots of the group are kept; older ones are
+	// deleted after the next one is made. Default 0: all are kept.
+	SnapshotsKeep int `yaml:"snapshots_keep"`
 	// Name is the pattern of new VMs' names; {n} stands for a number that only
 	// rises. Default "GROUP-{n}".
 	Name string `yaml:"name"`
@@ -182,7 +185,7 @@ func (c *Config) scalingGroup(name string) scaling.Group {
 		LaunchDeadline: g.LaunchDeadline, DrainDeadline: g.DrainDeadline, ShutdownDeadline: g.ShutdownDeadline, CallDeadline: g.CallDeadline,
 		CreationsPerHour: g.CreationsPerHour, RemovalsPerHour: g.RemovalsPerHour, BackoffMin: g.BackoffMin, BackoffMax: g.BackoffMax,
 		Grace: g.Grace, MaxUnhealthy: g.MaxUnhealthy.Value,
-		Victim: g.Victim, OnRemove: g.OnRemove, Snapshot: g.Snapshot, NamePattern: g.Name, Adopt: g.Adopt,
+		Victim: g.Victim, OnRemove: g.OnRemove, Snapshot: g.Snapshot, SnapshotsKeep: g.SnapshotsKeep, NamePattern: g.Name, Adopt: g.Adopt,
 		Provider: g.Provider, Balancer: g.Balancer, Port: g.Port, Confirm: g.Confirm,
 		Template: digest(g.template), Pool: digest(g.pool), Place: c.Providers[g.Provider].place(),
 	}

@@ -246,6 +246,8 @@ func (c *Config) validateBounds(p *problems, at func(string) []string, g *Group)
 	switch {
 	case g.Max == 0:
 		p.addf(at("max"), "missing: how many instances the group may own at most")
+	case g.SnapshotsKeep < 0:
+		p.addf(at("snapshots_keep"), "%d: must be 0 (keep all) or more", g.SnapshotsKeep)
 	case g.Min < 0 || g.Max < 0 || g.Surge < 0:
 		p.addf(at("max"), "min %d, max %d, surge %d: none may be negative", g.Min, g.Max, g.Surge)
 	case g.Min > g.Max:

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,29 @@ func TestSnapshots(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("copied %d times", asked)
 		}
+	})
+	scenario(t, "only so many copies are kept, the newest", func(r *rig) {
+		r.group.Snapshot, r.group.SnapshotsKeep = true, 2
+	}, func(r *rig) {
+		r.awaitServing("web-1")
+		for n := range 4 {
+			r.order(scaling.OrderScaleOut, 1)
+			r.awaitServing(fmt.Sprintf("web-1 web-%d", n+2))
+			r.order(scaling.OrderScaleIn, 1)
+			r.awaitServing("web-1")
+			time.Sleep(time.Minute)
+		}
+		left := r.world.Snapshots("web")
+		if len(left) != 2 || !strings.HasPrefix(left[0], "web-4-") || !strings.HasPrefix(left[1], "web-5-") {
+			r.t.Errorf("kept: %q", left)
+		}
+	})
+	scenario(t, "old copies that cannot be deleted hold nothing up", func(r *rig) {
+		r.group.Snapshot, r.group.SnapshotsKeep = true, 1
+	}, func(r *rig) {
+		r.world.SetFaults(refusing(scaling.Temporary, "prune_snapshots.before"))
+		shrink(r)
+		r.awaitServing("web-1")
 	})
 	scenario(t, "a copy that fails for the moment is tried again", snapshots, func(r *rig) {
 		r.world.SetFaults(refusing(scaling.Temporary, "snapshot.before"))

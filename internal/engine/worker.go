@@ -421,6 +421,9 @@ func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instanc
 	err := w.call(ctx, gc, "snapshot", func(ctx context.Context) error {
 		return sn.Snapshot(ctx, i.Ref(), i.Name+"-"+i.Since.UTC().Format("20060102T150405Z"))
 	})
+	if err == nil && gc.Group.SnapshotsKeep > 0 {
+		w.prune(ctx, gc, sn)
+	}
 	if err == nil || scaling.IsNotFound(err) {
 		return true, nil
 	}
@@ -428,6 +431,17 @@ func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instanc
 		return false, w.change(ctx, func(s *scaling.State) { s.FailRemove(w.id, err.Error(), w.now()) })
 	}
 	return false, err
+}
+
+// prune deletes snapshots that are too many. What could not be deleted is after the
+// next snapshot: nothing waits for that.
+func (w *worker) prune(ctx context.Context, gc GroupConfig, sn scaling.Snapshotter) {
+	err := w.call(ctx, gc, "prune_snapshots", func(ctx context.Context) error {
+		return sn.PruneSnapshots(ctx, w.g.name, gc.Group.SnapshotsKeep)
+	})
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("old snapshots could not be deleted", "keep", gc.Group.SnapshotsKeep, "err", err)
+	}
 }
 
 // stop asks the guest to shut down and cuts its power at the deadline. It reports

@@ -396,6 +396,7 @@ func settings(o, g Group) []string {
 	ratio("max_unhealthy", o.MaxUnhealthy, g.MaxUnhealthy)
 	add("victim", string(o.Victim), string(g.Victim))
 	add("snapshot", strconv.FormatBool(o.Snapshot), strconv.FormatBool(g.Snapshot))
+	add("snapshots_keep", strconv.Itoa(o.SnapshotsKeep), strconv.Itoa(g.SnapshotsKeep))
 	add("confirm", fmt.Sprint(o.Confirm), fmt.Sprint(g.Confirm))
 	return out
 }

@@ -91,7 +91,9 @@ type Group struct {
 	Victim   VictimPolicy
 	OnRemove OnRemove
 	// Snapshot asks for a snapshot before a removal where the provider can.
-	Snapshot bool
+	// SnapshotsKeep is how many snapshots of the group's VMs are kept then; 0: all.
+	Snapshot      bool
+	SnapshotsKeep int
 
 	// NamePattern names new VMs. "{n}" stands for the instance's number; without
 	// it the first VM has the bare name and later ones get "-2", "-3" and so on.

@@ -97,11 +97,14 @@ type Adopter interface {
 	Release(ctx context.Context, ref Ref) error
 }
 
-// Snapshotter is a Provider that can keep a copy of a VM's disks.
+// Snapshotter is a Provider that can keep copies of VMs' disks.
 type Snapshotter interface {
 	// Snapshot makes a snapshot called name; one of that name that is there
 	// already is success.
 	Snapshot(ctx context.Context, ref Ref, name string) error
+	// PruneSnapshots deletes the oldest snapshots that were made of VMs of the group
+	// until keep are left. Others, and such as somebody else made, stay.
+	PruneSnapshots(ctx context.Context, group string, keep int) error
 }
 
 // PublicAddress is a group's public address and where it leads.

@@ -250,8 +250,25 @@ func (p *Provider) Snapshot(ctx context.Context, ref scaling.Ref, name string) e
 		if v == nil {
 			return scaling.Errorf(scaling.NotFound, "snapshot: no VM of instance %s (%s)", ref.ID, ref.Name)
 		}
-		if !slices.Contains(v.Snapshots, name) {
-			v.Snapshots = append(v.Snapshots, name)
+		made := snapshot{Owner: p.owner, Group: v.Mark.Group, VM: v.UUID, Name: name, At: p.w.s.At}
+		if !slices.ContainsFunc(p.w.s.Snapshots, func(s snapshot) bool { return s.VM == made.VM && s.Name == name }) {
+			p.w.s.Snapshots = append(p.w.s.Snapshots, made)
+		}
+		return nil
+	})
+}
+
+// PruneSnapshots implements scaling.Snapshotter.
+func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int) error {
+	return p.call(ctx, "prune_snapshots", scaling.Ref{Group: group}, func() error {
+		left := 0
+		for k := len(p.w.s.Snapshots) - 1; k >= 0; k-- {
+			if s := p.w.s.Snapshots[k]; s.Owner != p.owner || s.Group != group {
+				continue
+			}
+			if left++; left > keep {
+				p.w.s.Snapshots = slices.Delete(p.w.s.Snapshots, k, k+1)
+			}
 		}
 		return nil
 	})

@@ -53,6 +53,7 @@ func TestConformance(t *testing.T) {
 				}
 				return uuid
 			},
+			Snapshots: func(*testing.T) []string { return w.Snapshots("web") },
 			Intact: func(t *testing.T, name string) error {
 				other := w.Provider("nobody", nil)
 				// A VM without a mark can be adopted by anybody, one with a mark cannot.

@@ -45,6 +45,8 @@ type state struct {
 	Next  int                `json:"next"` // number of the next address
 	// Public are the public addresses that lead somewhere, with the VM's uuid.
 	Public map[string]string `json:"public,omitempty"`
+	// Snapshots outlive their VMs; the newest is the last.
+	Snapshots []snapshot `json:"snapshots,omitempty"`
 }
 
 type mark struct {
@@ -56,18 +58,25 @@ type mark struct {
 	At      time.Time `json:"at"`
 }
 
+type snapshot struct {
+	Owner string    `json:"owner"`
+	Group string    `json:"group"`
+	VM    string    `json:"vm"` // its uuid
+	Name  string    `json:"name"`
+	At    time.Time `json:"at"`
+}
+
 type vm struct {
-	Name      string        `json:"name"`
-	UUID      string        `json:"uuid"`
-	Mark      *mark         `json:"mark"`
-	VCPUs     int           `json:"vcpus"`
-	Power     scaling.Power `json:"power"`
-	Address   netip.Addr    `json:"address"`
-	Started   time.Time     `json:"started"`
-	Stops     time.Time     `json:"stops"` // a shutdown under way ends then; zero: none
-	Stubborn  bool          `json:"stubborn"`
-	CPU       float64       `json:"cpu"` // seconds used since it was started
-	Snapshots []string      `json:"snapshots"`
+	Name     string        `json:"name"`
+	UUID     string        `json:"uuid"`
+	Mark     *mark         `json:"mark"`
+	VCPUs    int           `json:"vcpus"`
+	Power    scaling.Power `json:"power"`
+	Address  netip.Addr    `json:"address"`
+	Started  time.Time     `json:"started"`
+	Stops    time.Time     `json:"stops"` // a shutdown under way ends then; zero: none
+	Stubborn bool          `json:"stubborn"`
+	CPU      float64       `json:"cpu"` // seconds used since it was started
 }
 
 // NewWorld makes a World, or finds the one that was saved in the configured
@@ -186,6 +195,19 @@ func (w *World) SetFaults(f FaultFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.faults = f
+}
+
+// Snapshots names those of a group's VMs, oldest first.
+func (w *World) Snapshots(group string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, s := range w.s.Snapshots {
+		if s.Group == group {
+			out = append(out, s.Name)
+		}
+	}
+	return out
 }
 
 // Leftovers names everything that carries a mark or was made for an instance:

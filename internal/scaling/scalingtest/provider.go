@@ -38,6 +38,9 @@ type ProviderUnderTest struct {
 	// seeds, reservations; also what no VM uses. A group's public address, which
 	// outlives its VMs, is none; the hook of the test takes it away.
 	Leftovers func(t *testing.T) []string
+	// Snapshots names the snapshots of the group's VMs, the oldest first. Nil where the
+	// provider is no Snapshotter. The hook of the test takes them away at its end.
+	Snapshots func(t *testing.T) []string
 	// BootLimit is how long a VM may take to get an address, StopLimit to stop
 	// when asked. A StopLimit of zero says that the guest does not heed requests.
 	BootLimit, StopLimit time.Duration
@@ -430,7 +433,24 @@ func providerSnapshot(t *testing.T, p providerCase) {
 			t.Errorf("Snapshot: %v", err)
 		}
 	}
+	if err := keeper.Snapshot(within(t), ref, "another"); err != nil {
+		t.Errorf("Snapshot: %v", err)
+	}
+	if diff := cmp.Diff([]string{"before-removal", "another"}, p.Snapshots(t)); diff != "" {
+		t.Errorf("snapshots (-want +got):\n%s", diff)
+	}
+	for range 2 {
+		if err := keeper.PruneSnapshots(within(t), p.Group, 1); err != nil {
+			t.Errorf("PruneSnapshots: %v", err)
+		}
+		if diff := cmp.Diff([]string{"another"}, p.Snapshots(t)); diff != "" {
+			t.Errorf("snapshots after all but one were deleted (-want +got):\n%s", diff)
+		}
+	}
 	p.remove(t, ref)
+	if diff := cmp.Diff([]string{"another"}, p.Snapshots(t)); diff != "" {
+		t.Errorf("snapshots after the VM was deleted (-want +got):\n%s", diff)
+	}
 }
 
 func providerAddress(t *testing.T, p providerCase) {

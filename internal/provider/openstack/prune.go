@@ -1,0 +1,62 @@
+package openstack
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
+
+	"github.com/scalehook/scalehook/internal/cloud"
+)
+
+// propertyMadeFrom is which server an image was made from, by Nova's own word. A
+// server that is made from a snapshot hands our properties on to images that people
+// make of it; this one differs then.
+const propertyMadeFrom = "instance_uuid"
+
+// PruneSnapshots implements scaling.Snapshotter. A snapshot that a server or volume
+// is made from just now, which Glance then protects or holds, is an error, and the
+// others are deleted all the same.
+func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int) error {
+	if err := p.prune(ctx, group, keep); err != nil {
+		return fmt.Errorf("delete the snapshots of group %q but for %d: %w", group, keep, err)
+	}
+	return nil
+}
+
+func (p *Provider) prune(ctx context.Context, group string, keep int) error {
+	unlock, err := p.locks.lock(ctx, "snapshots of group "+group)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	client, err := p.cloud.Image(ctx)
+	if err != nil {
+		return err
+	}
+	query := cloud.ImageQuery{Properties: map[string]string{propertyOwner: string(p.owner), propertyGroup: group}}
+	all, err := cloud.Pages(ctx, images.List(client, query), images.ExtractImages, "list the snapshots of group %q", group)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(i images.Image) bool { return !p.kept(i, group) })
+	slices.SortFunc(all, func(a, b images.Image) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	var failed error
+	for _, i := range all[min(keep, len(all)):] {
+		err := change("delete snapshot", i.Name, func() error { return images.Delete(ctx, client, i.ID).ExtractErr() })
+		if err != nil && !cloud.Gone(err) {
+			failed = err
+			continue
+		}
+		p.log.Info("an old snapshot is deleted", "group", group, "snapshot", i.Name, "image", i.ID, "made", i.CreatedAt)
+	}
+	return failed
+}
+
+// kept reports whether an image is a snapshot that this provider made of a VM of the
+// group, and whole.
+func (p *Provider) kept(i images.Image, group string) bool {
+	return i.Status == images.ImageStatusActive && i.Properties[propertyOwner] == string(p.owner) && i.Properties[propertyGroup] == group &&
+		i.Properties[propertyName] == i.Name && i.Properties[propertyServer] != "" && i.Properties[propertyMadeFrom] == i.Properties[propertyServer]
+}
