@@ -94,7 +94,7 @@ drains and removes them again.
 (groups, instances, activities, explain), give it orders (scale-out, scale-in,
 set-desired, handover, pause, resume, protect, standby, cleanup, reload,
 backup), or print what a set-up
-needs (check-config, rules, example, template).
+needs (check-config, rules, example, template, host).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the server, 4 the server
 cannot be reached or asks to try again.`,
@@ -124,7 +124,7 @@ cannot be reached or asks to try again.`,
 	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
-	add("setup", newRulesCommand(), newExampleCommand(), newTemplateCommand())
+	add("setup", newRulesCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())
 	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand())
 	return root
 }

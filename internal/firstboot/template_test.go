@@ -91,7 +91,7 @@ func TestWhatIsWrongIsNamedWithItsPlace(t *testing.T) {
 		want     []string
 	}{
 		"a field that is not there":                {"a\n{{.Nothing}}", firstboot.Template{}, []string{"user-data:2:2: ", "can't evaluate field Nothing", "there are .ID .Group .Name"}},
-		"a field that only some instances get to":  {"a\n\n{{if .Address}}{{else if eq .Group \"x\"}}{{.Adress}}{{end}}", firstboot.Template{}, []string{"user-data:3:", "field Adress"}},
+		"a field that only some instances get to":  {"a\n\n{{if .Address}}{{else if eq .Group \"x\"}}{{.Addr}}{{end}}", firstboot.Template{}, []string{"user-data:3:", "field Addr"}},
 		"a field that only the untaken branch has": {"{{if .Name}}{{else}}{{range .Keys}}{{$.Nam}}{{end}}{{end}}", firstboot.Template{}, []string{"user-data:1:", "field Nam:"}},
 		"a field in a block":                       {"{{define \"x\"}}{{with .Named}}{{end}}{{end}}", firstboot.Template{}, []string{"user-data:1:", "field Named"}},
 		"a field behind a function":                {"{{printf \"%s\" (index .Keyz 0)}}", firstboot.Template{}, []string{"user-data:1:", "field Keyz"}},

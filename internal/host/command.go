@@ -43,7 +43,7 @@ func run(ctx context.Context, stdin, program string, args ...string) (string, er
 	ctx, cancel := context.WithTimeoutCause(ctx, commandDeadline, fmt.Errorf("no end within %v", commandDeadline))
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // the programs are named in this package, without a shell
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second

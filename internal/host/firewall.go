@@ -99,15 +99,15 @@ func (r *rules) needing() []string {
 }
 
 // open sees to it that every base chain passes the guests' packets. What is in its
-// way and cannot be changed by it becomes an error if it drops, and a warning if it
-// may, both with the command that helps.
+// way and not for it to change becomes an error, and what drops but some of them a
+// warning, both with the command that helps.
 func (a *applier) open(ctx context.Context) error {
 	if err := a.removeStale(ctx); err != nil {
 		return err
 	}
 	for _, at := range []func(context.Context, Chain) (bool, error){a.openDocker, a.openUFW, a.openFirewalld, a.openPlain} {
 		for _, c := range a.rules.judge(a.way) {
-			if c.Verdict == Passes {
+			if c.Verdict != Drops { // what is picked out is meant so
 				continue
 			}
 			did, err := at(ctx, c)
@@ -126,13 +126,12 @@ func (a *applier) open(ctx context.Context) error {
 	}
 	var errs []error
 	for _, c := range a.rules.judge(a.way) {
-		text := fmt.Sprintf("%s (%s) %s forwarded packets of the guests, and this is no place where scalehook may write: %s", c.Name, c.Why, c.Verdict, a.advice(c))
 		switch c.Verdict {
 		case Passes:
 		case MayDrop:
-			a.warnf("%s", text)
+			a.warnf("%s drops some of the guests' packets (%s); it is left as it is. Where that is not meant: %s", c.Name, c.Why, a.advice(c))
 		case Drops:
-			errs = append(errs, errors.New(text))
+			errs = append(errs, fmt.Errorf("%s drops forwarded packets of the guests (%s), and this is no place where scalehook may write: %s", c.Name, c.Why, a.advice(c)))
 		}
 	}
 	return errors.Join(errs...)
@@ -211,7 +210,7 @@ func (a *applier) openUFW(ctx context.Context, c Chain) (bool, error) {
 
 // removeUFW takes out our rules, but not the one for keep.
 func (a *applier) removeUFW(ctx context.Context, keep *Way) error {
-	if !installed("ufw") {
+	if !installed("ufw") || !exists(a.config.path("etc/ufw/ufw.conf")) {
 		return nil
 	}
 	added, err := run(ctx, "", "ufw", "show", "added")

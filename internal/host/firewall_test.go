@@ -1,10 +1,14 @@
 package host
 
 import (
+	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 // dockerRules are what Docker makes when it had to turn forwarding on itself.
@@ -129,7 +133,7 @@ func TestATableThatIsNotOursToChangeIsNamedWithTheCommandThatHelps(t *testing.T)
 	n := newTopology(t)
 	n.host.sh(t, `nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'`)
 	report, err := n.apply(t, n.config())
-	if err == nil || !strings.Contains(err.Error(), "inet filter forward (policy drop) drops forwarded packets of the guests") {
+	if err == nil || !strings.Contains(err.Error(), "inet filter forward drops forwarded packets of the guests (policy drop)") {
 		t.Fatalf("%v", err)
 	}
 	if len(report.Done) != 2 {
@@ -157,6 +161,115 @@ func TestDockersOwnTableIsLeftToDocker(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	n.host.sh(t, `nft 'chain ip docker-bridges filter-FORWARD { policy accept; }'`)
+	n.mustApply(t, n.config())
+	n.mustPass(t)
+}
+
+// ufw is at work: its chains, as the real one made them, and its configuration.
+func (n *topology) ufw(t *testing.T) {
+	t.Helper()
+	n.host.sh(t, `iptables-nft-restore < "$SCALEHOOK_TESTDATA/ufw.rules"; mkdir -p `+n.root+`/etc/ufw; echo ENABLED=yes > `+n.root+`/etc/ufw/ufw.conf`)
+}
+
+func TestUFWKeepsTheRuleAmongItsOwn(t *testing.T) {
+	t.Parallel()
+	n := newTopology(t)
+	n.ufw(t)
+	before := n.ruleset(t)
+	if seen, err := connect(t, n.guest, n.world, worldAddress, briefly); err == nil {
+		t.Errorf("the guest reaches the world as %v", seen)
+	}
+	report := n.mustApply(t, n.config())
+	if want := "ufw route allow in on br-ex out on ens33 from 10.20.20.0/24 comment scalehook-host"; !strings.Contains(strings.Join(report.Done, "\n"), want) {
+		t.Errorf("%v", report.Done)
+	}
+	n.mustPass(t)
+	n.mustNotBeReached(t)
+	if report := n.mustApply(t, n.config()); len(report.Done) != 0 {
+		t.Errorf("the second time: %v", report.Done)
+	}
+	n.host.sh(t, "ip link add wlan0 type veth peer name other; ip link set wlan0 up")
+	other := n.config()
+	other.Uplink = "wlan0"
+	n.mustApply(t, other)
+	if got := n.host.sh(t, "ufw show added | grep -c scalehook-host; ufw show added | grep -c wlan0"); got != "1\n1\n" {
+		t.Errorf("%s", got)
+	}
+	n.host.sh(t, "ip link del wlan0")
+	n.mustRemove(t)
+	if diff := cmp.Diff(before, n.ruleset(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUFWWithoutItsProgramIsNamed(t *testing.T) {
+	n := newTopology(t)
+	n.ufw(t)
+	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+	if installed("ufw") {
+		t.Setenv("PATH", t.TempDir()) // find looks in the usual places all the same
+		testenv.Need(t, func() error { return errors.New("needs a machine without ufw") })
+	}
+	report := n.mustApply(t, n.config())
+	if len(report.Warnings) == 0 || !strings.Contains(report.Warnings[0], "run ufw route allow in on br-ex out on ens33") {
+		t.Errorf("%+v", report)
+	}
+	n.mustPass(t) // by a rule in FORWARD itself
+}
+
+func TestFirewalldAcceptsInAPolicyOfItsOwn(t *testing.T) {
+	t.Parallel()
+	n := newTopology(t)
+	n.host.sh(t, `nft -f "$SCALEHOOK_TESTDATA/firewalld.nft"`)
+	before := n.ruleset(t)
+	n.mustNotPass(t)
+	report := n.mustApply(t, n.config())
+	want := []string{"firewalld: make the policy scalehook-host", "firewalld: accept 10.20.20.0/24 between any two zones in that policy", "firewalld: reload"}
+	if diff := cmp.Diff(want, report.Done[2:]); diff != "" {
+		t.Error(diff)
+	}
+	n.mustPass(t)
+	n.mustNotBeReached(t)
+	if report := n.mustApply(t, n.config()); len(report.Done) != 0 {
+		t.Errorf("the second time: %v", report.Done)
+	}
+
+	// Another network replaces the rule where it stands, without a reload.
+	other := n.config()
+	other.Network = netip.MustParsePrefix("10.0.0.0/8")
+	n.host.sh(t, "firewall-cmd --zone=public --add-port=8080/tcp")
+	n.mustApply(t, other)
+	if got := n.host.sh(t, "firewall-cmd --policy=scalehook-host --list-rich-rules"); got != "rule family=\"ipv4\" source address=\"10.0.0.0/8\" accept\n" {
+		t.Errorf("%s", got)
+	}
+	n.mustPass(t)
+
+	// A reload that would lose somebody's port is left to that person.
+	n.host.in(t, func() error {
+		_, err := Remove(t.Context(), n.config(), false)
+		if err == nil || !strings.Contains(err.Error(), "(public: ports: 8080/tcp)") {
+			t.Errorf("%v", err)
+		}
+		return nil
+	})
+	n.mustNotPass(t)
+	n.host.sh(t, "firewall-cmd --zone=public --remove-port=8080/tcp")
+	n.mustRemove(t)
+	if diff := cmp.Diff(before, n.ruleset(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFirewalldIsNotReloadedOverSomebodysChanges(t *testing.T) {
+	t.Parallel()
+	n := newTopology(t)
+	n.host.sh(t, `nft -f "$SCALEHOOK_TESTDATA/firewalld.nft"; firewall-cmd --zone=public --add-port=8080/tcp`)
+	_, err := n.apply(t, n.config())
+	if err == nil || !strings.Contains(err.Error(), "firewall-cmd --reload") {
+		t.Fatalf("%v", err)
+	}
+	n.mustNotPass(t)
+	n.host.sh(t, "firewall-cmd --zone=public --remove-port=8080/tcp")
 	n.mustApply(t, n.config())
 	n.mustPass(t)
 }

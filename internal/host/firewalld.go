@@ -214,5 +214,17 @@ func (a *applier) removeFirewalld(ctx context.Context) error {
 	if err != nil || !slices.Contains(running, mark) {
 		return err
 	}
+	// Even where the reload has to wait, nothing is let through any more.
+	if text, err := run(ctx, "", "firewall-cmd", "--policy="+mark, "--list-rich-rules"); err != nil {
+		return err
+	} else if strings.TrimSpace(text) != "" {
+		err := a.do("firewalld: take the rule out at run time", func() error {
+			_, err := run(ctx, "", "firewall-cmd", "--policy="+mark, "--remove-rich-rule="+strings.TrimSpace(text))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return a.reloadFirewalld(ctx)
 }

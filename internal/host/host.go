@@ -52,7 +52,7 @@ var errNotRoot = errors.New("rules and settings of the host need root: run it wi
 // with an error: packets that will be dropped by something that is not ours to
 // change are one, and all the rest is done then.
 func Apply(ctx context.Context, config Config, dry bool) (Report, error) {
-	a := &applier{config: config, dry: dry}
+	a := &applier{config: config, dry: dry, report: Report{Done: []string{}, Warnings: []string{}}}
 	if os.Geteuid() != 0 {
 		return a.report, errNotRoot
 	}
@@ -60,7 +60,7 @@ func Apply(ctx context.Context, config Config, dry bool) (Report, error) {
 	if err != nil {
 		return a.report, err
 	}
-	a.way, a.report.Way, a.report.Warnings = way, way, warnings
+	a.way, a.report.Way, a.report.Warnings = way, way, append(a.report.Warnings, warnings...)
 	start, err := a.apply(ctx)
 	if start { // only now, since the unit's command takes the lock too
 		err = errors.Join(err, a.do("start "+unitName, func() error {
@@ -140,7 +140,7 @@ func (a *applier) remember() error {
 // places, the table, and forwarding if it was off before and nobody else came to
 // need it. It goes on after an error and returns all of them; run it again then.
 func Remove(ctx context.Context, config Config, dry bool) (Report, error) {
-	a := &applier{config: config, dry: dry}
+	a := &applier{config: config, dry: dry, report: Report{Done: []string{}, Warnings: []string{}}}
 	if os.Geteuid() != 0 {
 		return a.report, errNotRoot
 	}
@@ -243,14 +243,14 @@ func Show(ctx context.Context, config Config) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Way: way, Problems: problems, Persistent: exists(config.unitPath()) && exists(config.wantsPath()) && exists(config.sysctlPath())}
+	s := Status{Way: way, Chains: []Chain{}, Problems: append([]string{}, problems...), Persistent: exists(config.unitPath()) && exists(config.wantsPath()) && exists(config.sysctlPath())}
 	forward, err := readSetting("ip_forward")
 	if err != nil {
 		return s, err
 	}
 	s.Forwarding = forward == "1"
 	_, s.Masquerades = rules.nft.own(way)
-	s.Chains = rules.judge(way)
+	s.Chains = append(s.Chains, rules.judge(way)...)
 	const cure = "run scalehook host apply"
 	if !s.Forwarding {
 		s.Problems = append(s.Problems, "net.ipv4.ip_forward is "+forward+": "+cure)
@@ -260,10 +260,14 @@ func Show(ctx context.Context, config Config) (Status, error) {
 	}
 	s.InForce = s.Forwarding && s.Masquerades
 	for _, c := range s.Chains {
-		if c.Verdict != Passes {
-			s.Problems = append(s.Problems, fmt.Sprintf("%s %s the guests' packets (%s): %s", c.Name, c.Verdict, c.Why, cure))
+		switch c.Verdict {
+		case Passes:
+		case MayDrop:
+			s.Problems = append(s.Problems, fmt.Sprintf("%s drops some of the guests' packets (%s)", c.Name, c.Why))
+		case Drops:
+			s.Problems = append(s.Problems, fmt.Sprintf("%s drops the guests' packets (%s): %s", c.Name, c.Why, cure))
+			s.InForce = false
 		}
-		s.InForce = s.InForce && c.Verdict != Drops
 	}
 	return s, nil
 }

@@ -155,6 +155,8 @@ func parseSpec(words []string, text string) rule {
 			add(keyFrom, value())
 		case "-d", "--destination":
 			add(keyTo, value())
+		case "-p", "--protocol":
+			add(keyProto, value())
 		case "--ctstate", "--state":
 			add(keyState, strings.Split(value(), ",")...)
 		case "-m", "--match":
@@ -169,10 +171,7 @@ func parseSpec(words []string, text string) rule {
 			r.target, r.verb = value(), goTo
 			return r
 		default:
-			// An option of a match: it may hold or not.
-			if !slices.ContainsFunc(r.tests, func(t test) bool { return t.key == keyOther }) {
-				r.tests = append(r.tests, test{key: keyOther})
-			}
+			add(keyOther) // an option of a match: it may hold or not
 			for n+1 < len(words) && !strings.HasPrefix(words[n+1], "-") && words[n+1] != "!" {
 				n++
 			}

@@ -233,7 +233,7 @@ func (n *topology) ping(t testing.TB, patience time.Duration) (err error) {
 const (
 	patience = 10 * time.Second
 	// briefly is how long is waited for what must not come.
-	briefly = 500 * time.Millisecond
+	briefly = 250 * time.Millisecond
 )
 
 // mustPass: the guest reaches the world, which sees the host.

@@ -145,11 +145,7 @@ func setElements[K comparable](lists map[K]map[string][]any, at K, name string, 
 
 // parseExpressions makes one rule of a rule, or one of each element of a verdict map.
 func parseExpressions(exprs []map[string]any, comment string, lists map[string][]any) []rule {
-	text, err := json.Marshal(exprs)
-	if err != nil {
-		text = []byte("a rule")
-	}
-	r := rule{comment: comment, text: strings.TrimSpace(comment + " " + string(text))}
+	r := rule{comment: comment, text: describe(exprs)}
 	for _, e := range exprs {
 		for key, v := range e {
 			switch key {
@@ -166,6 +162,21 @@ func parseExpressions(exprs []map[string]any, comment string, lists map[string][
 		}
 	}
 	return []rule{r}
+}
+
+// describe names a rule for people: a bare verdict by its name, the rest as nft -j
+// prints it.
+func describe(exprs []map[string]any) string {
+	if len(exprs) == 1 {
+		for key := range exprs[0] {
+			return key
+		}
+	}
+	text, err := json.Marshal(exprs)
+	if err != nil {
+		return "a rule"
+	}
+	return string(text)
 }
 
 func parseVerdict(key string, v any) (verb, string) {
@@ -224,6 +235,8 @@ func testKey(left any) string {
 			return keyIn
 		case "oifname", "oif":
 			return keyOut
+		case "l4proto":
+			return keyProto
 		}
 		return keyOther
 	}
@@ -232,10 +245,12 @@ func testKey(left any) string {
 	}
 	if payload, ok := dig(left, "payload").(map[string]any); ok {
 		switch payload["protocol"] {
-		case "ip6", "icmpv6":
-			return keyNever // the packets are IPv4
+		case "ip6", "icmpv6", "icmp", "udp", "sctp":
+			return keyNever // the packets are TCP over IPv4
 		case "ip":
 			switch payload["field"] {
+			case "protocol":
+				return keyProto
 			case "saddr":
 				return keyFrom
 			case "daddr":
@@ -257,6 +272,9 @@ func parseMatch(v any, lists map[string][]any) test {
 			}
 			return test{key: keyNever, not: true}
 		}
+	}
+	if ct, ok := dig(left, "ct").(map[string]any); ok && ct["key"] == "status" && dig(v, "right") == "dnat" && !t.not {
+		return test{key: keyNever}
 	}
 	if t.key == keyNever {
 		return test{key: keyNever}

@@ -72,7 +72,7 @@ func (a *applier) persist(ctx context.Context) (start bool, err error) {
 			if err := os.MkdirAll(filepath.Dir(c.wantsPath()), 0o755); err != nil { //nolint:gosec // for everybody to read
 				return fmt.Errorf("enable the unit: %w", err)
 			}
-			if _, err := removeFile(c.wantsPath()); err != nil {
+			if err := removeFile(c.wantsPath()); err != nil {
 				return err
 			}
 			if err := os.Symlink("../"+unitName, c.wantsPath()); err != nil {
@@ -103,7 +103,7 @@ func (a *applier) unpersist(ctx context.Context) error {
 			continue
 		}
 		had = had || path == c.unitPath()
-		errs = append(errs, a.do("remove "+path, func() error { _, err := removeFile(path); return err }))
+		errs = append(errs, a.do("remove "+path, func() error { return removeFile(path) }))
 	}
 	if had && c.systemdRuns() && !a.dry {
 		_, err := run(ctx, "", "systemctl", "daemon-reload")

@@ -69,6 +69,7 @@ const (
 	keyFrom  = "saddr"
 	keyTo    = "daddr"
 	keyState = "ct state"
+	keyProto = "protocol"
 	keyOther = "" // anything else: it may hold or not
 	keyNever = "never"
 )
@@ -80,11 +81,15 @@ type test struct {
 	not    bool
 }
 
-// packet is a class of packets that are forwarded.
+// packet is a class of packets that are forwarded: of a TCP connection to any port
+// anywhere, of which only the source is translated.
 type packet struct {
 	in, out  string
 	from, to netip.Prefix // the zero prefix is any address
 	state    string
+	// usual stands for most of the class: it is none of those that a test picks out by
+	// what is not known here, such as a port or an address in the world.
+	usual bool
 }
 
 // packets are the classes that have to pass for guests to reach the world: what
@@ -121,6 +126,13 @@ func (t test) holds(p packet) answer {
 	case keyState:
 		a = anyOf(t.values, p.state, func(v, state string) answer {
 			if strings.EqualFold(v, state) {
+				return yes
+			}
+			return no
+		})
+	case keyProto:
+		a = anyOf(t.values, "tcp", func(v, proto string) answer {
+			if strings.EqualFold(v, proto) || v == "6" || v == "all" || v == "0" {
 				return yes
 			}
 			return no
@@ -199,7 +211,14 @@ func parsePrefix(text string) (netip.Prefix, error) {
 func (r rule) matches(p packet) answer {
 	a := yes
 	for _, t := range r.tests {
-		a = min(a, t.holds(p))
+		holds := t.holds(p)
+		if holds == maybe && p.usual {
+			holds = no
+			if t.not {
+				holds = yes
+			}
+		}
+		a = min(a, holds)
 	}
 	return a
 }
@@ -240,6 +259,10 @@ func (t *table) walk(c *chain, p packet, depth int) (all fate, why string) {
 
 // step returns what one rule that matches does.
 func (t *table) step(r rule, p packet, depth int) (fate, string) {
+	unknown := passes | dropped | goesOn
+	if p.usual {
+		unknown = goesOn
+	}
 	switch r.verb {
 	case nothing:
 		return goesOn, ""
@@ -250,11 +273,11 @@ func (t *table) step(r rule, p packet, depth int) (fate, string) {
 	case leave:
 		return returns, ""
 	case unclear:
-		return passes | dropped | goesOn, r.text
+		return unknown, r.text
 	case jump, goTo:
 		target := t.chains[r.target]
 		if target == nil || depth >= maxDepth {
-			return passes | dropped | goesOn, r.text
+			return unknown, r.text
 		}
 		f, why := t.walk(target, p, depth+1)
 		if r.verb == jump && f&returns != 0 {
@@ -268,7 +291,8 @@ func (t *table) step(r rule, p packet, depth int) (fate, string) {
 // Verdict says whether packets pass a base chain.
 type Verdict string
 
-// The verdicts. MayDrop is said where a rule tests what this package does not know.
+// The verdicts. Drops is about the most of the guests' packets; MayDrop is said where
+// a rule picks out some of them, or does what this package does not know.
 const (
 	Passes  Verdict = "passes"
 	MayDrop Verdict = "may drop"
@@ -279,26 +303,32 @@ const (
 func (t *table) judge(c *chain, w Way) (verdict Verdict, why string) {
 	verdict = Passes
 	for _, p := range w.packets() {
-		f, reason := t.walk(c, p, 0)
-		if f&returns != 0 {
-			f &^= returns
-			if c.policyDrop {
-				f |= dropped
-				if reason == "" {
-					reason = "policy drop"
-				}
-			} else {
-				f |= passes
-			}
-		}
-		switch {
-		case f&passes == 0:
+		p.usual = true
+		if f, reason := t.end(c, p); f&dropped != 0 {
 			return Drops, reason
-		case f&dropped != 0 && verdict == Passes:
+		}
+		p.usual = false
+		if f, reason := t.end(c, p); f&dropped != 0 && verdict == Passes {
 			verdict, why = MayDrop, reason
 		}
 	}
 	return verdict, why
+}
+
+// end is the fate at the end of a base chain, with its policy.
+func (t *table) end(c *chain, p packet) (fate, string) {
+	f, why := t.walk(c, p, 0)
+	if f&returns == 0 {
+		return f, why
+	}
+	f &^= returns
+	if !c.policyDrop {
+		return f | passes, why
+	}
+	if why == "" {
+		why = "policy drop"
+	}
+	return f | dropped, why
 }
 
 // mark is the comment on everything of ours.

@@ -74,25 +74,17 @@ func writeFile(path string, content []byte, mode os.FileMode) error {
 	return nil
 }
 
-// removeFile reports whether there was one.
-func removeFile(path string) (bool, error) {
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// removeFile is content if there is none.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", path, err)
 	}
-	if err != nil {
-		return false, fmt.Errorf("remove %s: %w", path, err)
-	}
-	return true, nil
+	return nil
 }
 
 // removeState leaves nothing behind.
 func (c Config) removeState() error {
-	if _, err := removeFile(c.statePath()); err != nil {
-		return err
-	}
-	_, err := removeFile(filepath.Dir(c.statePath()))
-	return err
+	return errors.Join(removeFile(c.statePath()), removeFile(filepath.Dir(c.statePath())))
 }
 
 // bootID tells one boot from another.
