@@ -9,6 +9,7 @@ import (
 
 	"github.com/scalehook/scalehook/internal/balancer/direct"
 	"github.com/scalehook/scalehook/internal/balancer/haproxy"
+	"github.com/scalehook/scalehook/internal/balancer/octavia"
 	"github.com/scalehook/scalehook/internal/provider/libvirt"
 	"github.com/scalehook/scalehook/internal/provider/openstack"
 	"github.com/scalehook/scalehook/internal/provider/simulated"
@@ -37,6 +38,8 @@ func (p Provider) all() []providerDriver {
 type Balancer struct {
 	// HAProxy is driven over its Runtime API.
 	HAProxy *haproxy.Config `yaml:"haproxy"`
+	// Octavia is a cloud's own load balancer service.
+	Octavia *octavia.Config `yaml:"octavia"`
 	// Direct has no balancer: members are only checked.
 	Direct *direct.Config `yaml:"direct"`
 	// Simulated is the balancer inside a simulated provider.
@@ -46,6 +49,7 @@ type Balancer struct {
 func (b Balancer) all() []balancerDriver {
 	return []balancerDriver{
 		balancerOf[haproxy.Config, haproxy.PoolConfig]{"haproxy", b.HAProxy, openHAProxy, func(p haproxy.PoolConfig) string { return "backend " + p.Backend }},
+		balancerOf[octavia.Config, octavia.PoolConfig]{"octavia", b.Octavia, openOctavia, octavia.PoolConfig.Place},
 		balancerOf[direct.Config, none]{"direct", b.Direct, openDirect, nil},
 		balancerOf[SimulatedBalancer, none]{"simulated", b.Simulated, openSimulatedPool, nil},
 	}
@@ -258,6 +262,20 @@ func openSimulated(cfg simulated.Config, owner string, templates map[string]simu
 
 func openHAProxy(_ *Runtime, cfg haproxy.Config, owner string, pools map[string]haproxy.PoolConfig, log *slog.Logger) (map[string]scaling.Balancer, error) {
 	b, err := haproxy.New(cfg, owner, log)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]scaling.Balancer{}
+	for group, pool := range pools {
+		if out[group], err = b.Pool(group, pool); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func openOctavia(_ *Runtime, cfg octavia.Config, owner string, pools map[string]octavia.PoolConfig, log *slog.Logger) (map[string]scaling.Balancer, error) {
+	b, err := octavia.New(cfg, owner, log)
 	if err != nil {
 		return nil, err
 	}

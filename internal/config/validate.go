@@ -48,6 +48,11 @@ func (c *Config) defaults() {
 			p.OpenStack.SetDirectory(c.path("."))
 		}
 	}
+	for _, b := range c.Balancers {
+		if b.Octavia != nil {
+			b.Octavia.SetDirectory(c.path("."))
+		}
+	}
 	if c.Prometheus != nil {
 		c.Prometheus.SetDirectory(c.path("."))
 	}

@@ -65,8 +65,9 @@ type PoolConfig struct {
 	Protocol string `yaml:"protocol"`
 	// Algorithm is ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP or SOURCE_IP_PORT. Default:
 	// ROUND_ROBIN, with ovn SOURCE_IP_PORT, which is all that it has.
-	Algorithm string  `yaml:"algorithm"`
-	Monitor   Monitor `yaml:"monitor"`
+	Algorithm string `yaml:"algorithm"`
+	// Monitor is how members are checked. Of an adopted pool only the port can be stated.
+	Monitor Monitor `yaml:"monitor"`
 
 	// MemberSubnet is the members' subnet, if it is not the load balancer's.
 	MemberSubnet string `yaml:"member_subnet"`

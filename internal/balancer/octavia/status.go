@@ -135,5 +135,5 @@ func addrOf(m pools.Member) netip.AddrPort {
 	if err != nil || m.ProtocolPort < 0 || m.ProtocolPort > 65535 {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(ip.Unmap(), uint16(m.ProtocolPort)) //nolint:gosec // bounded above
+	return netip.AddrPortFrom(ip.Unmap(), uint16(m.ProtocolPort))
 }
