@@ -235,6 +235,7 @@ func (f *File) defaults() {
 		}
 		s.UserData = f.local(s.UserData)
 	}
+	f.Cloud.SetDirectory(filepath.Dir(f.path))
 	if f.Key != nil {
 		f.Key.PrivateKey = f.local(f.Key.PrivateKey)
 	}
