@@ -131,11 +131,11 @@ func (c *Cloud) install(from, to string, s settings) error {
 
 // clients writes clouds.yaml, and rc files like those that clouds hand out.
 func (c *Cloud) clients() error {
-	yaml := "clouds:\n"
+	yaml := bytes.NewBufferString("clouds:\n")
 	for _, account := range []struct{ cloud, user, project string }{
 		{Member, "demo", "demo"}, {Admin, "admin", "admin"}, {Reader, "demo-reader", "demo"}, {Other, "other", "other"},
 	} {
-		yaml += fmt.Sprintf(`  %s:
+		fmt.Fprintf(yaml, `  %s:
     region_name: %s
     identity_api_version: 3
     auth:
@@ -159,5 +159,5 @@ export OS_IDENTITY_API_VERSION=3
 			return err
 		}
 	}
-	return replaceFile(c.CloudsFile(), []byte(yaml), 0o644)
+	return replaceFile(c.CloudsFile(), yaml.Bytes(), 0o644)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -14,6 +16,9 @@ import (
 // at most; with wipe it removes the state folder too, so that the next cloud there
 // is a new one. It may be called at any time, on a cloud that is half up as well.
 func (c *Cloud) Down(ctx context.Context, wipe bool) error {
+	if err := os.Remove(c.readyFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("end the OpenStack of %s: %w", c.opts.State, err)
+	}
 	ours := c.d.ours() // while the holder lives, whose namespace tells
 	var first, last []string
 	for _, s := range c.services() {
@@ -58,7 +63,7 @@ func (c *Cloud) sweep(ctx context.Context, seen []process) error {
 		var pids []string
 		for p := range left {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
-			pids = append(pids, fmt.Sprint(p.pid))
+			pids = append(pids, strconv.Itoa(p.pid))
 		}
 		return fmt.Errorf("processes that do not go: %s", strings.Join(pids, ", "))
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func commandsThatMention(t *testing.T, word string) []string {
 	t.Helper()
 	var out []string
 	for _, pid := range processes() {
-		line, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "cmdline"))
+		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
 		if err == nil && pid != os.Getpid() && bytes.Contains(line, []byte(word)) {
 			out = append(out, fmt.Sprintf("%d %s", pid, bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 		}

@@ -262,7 +262,7 @@ func TestTheFirstErrorEndsWhatRunsBesides(t *testing.T) {
 
 func TestWhichCommandsTell(t *testing.T) {
 	for command, want := range map[string]bool{
-		"server list":                                       true,
+		"server list": true,
 		"--os-compute-api-version 2.52 server create a":     true,
 		"loadbalancer member list p":                        true,
 		"token issue":                                       true,

@@ -46,8 +46,12 @@ func (c *Cloud) Leftovers(t testing.TB, prefix string) []string {
 func (c *Cloud) leftovers(ctx context.Context, prefix string) ([]string, error) {
 	var neutron []string
 	for _, table := range []struct{ kind, name, table string }{
-		{"port", "x.name", "ports"}, {"floating IP", "x.floating_ip_address", "floatingips"}, {"network", "x.name", "networks"},
-		{"subnet", "x.name", "subnets"}, {"router", "x.name", "routers"}, {"security group", "x.name", "securitygroups"},
+		{"port", "x.name", "ports"},
+		{"floating IP", "x.floating_ip_address", "floatingips"},
+		{"network", "x.name", "networks"},
+		{"subnet", "x.name", "subnets"},
+		{"router", "x.name", "routers"},
+		{"security group", "x.name", "securitygroups"},
 	} {
 		neutron = append(neutron, fmt.Sprintf(neutronQuery, table.kind, table.name, table.name, table.table))
 	}

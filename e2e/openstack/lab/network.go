@@ -64,7 +64,7 @@ func (u *bringUp) dataPlane(ctx context.Context) error {
 	if err := u.startServices(ctx, "ovs-database"); err != nil {
 		return err
 	}
-	if err := u.await(ctx, "ovs-database", 20*time.Second, dials(u.path("ovs", "db.sock"))); err != nil {
+	if err := u.await(ctx, "ovs-database", 20*time.Second, dials(ctx, u.path("ovs", "db.sock"))); err != nil {
 		return err
 	}
 	external := "external_ids:"

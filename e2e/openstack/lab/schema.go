@@ -7,13 +7,13 @@ import (
 )
 
 // schema makes or upgrades a service's tables, once per state folder.
-func (u *bringUp) schema(ctx context.Context, name string, make func(ctx context.Context, log string) error) error {
+func (u *bringUp) schema(ctx context.Context, name string, migrate func(ctx context.Context, log string) error) error {
 	done := u.path("schema-" + name)
 	if exists(done) {
 		return nil
 	}
 	began := time.Now()
-	if err := make(ctx, "schema-"+name); err != nil {
+	if err := migrate(ctx, "schema-"+name); err != nil {
 		return fmt.Errorf("make the tables of %s: %w", name, err)
 	}
 	u.say("tables of %s, %.0f s", name, time.Since(began).Seconds())

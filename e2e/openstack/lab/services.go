@@ -178,7 +178,7 @@ func (c *Cloud) awaitAPIs(ctx context.Context, names ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.await(ctx, name, 2*time.Minute, func() error { return c.answers(ctx, s.port) }); err != nil {
+		if err := c.await(ctx, name, 5*time.Minute, func() error { return c.answers(ctx, s.port) }); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // Up brings a cloud up, or what is missing of one: it may be run again at any
 // time. It returns when every API answers and the cloud has flavors, an image, an
 // external network and a host that takes servers: after about a minute with a new
-// state folder, half a minute with one that was used, two seconds when it is up.
+// state folder, half a minute with one that was used, at once when it is up.
 // When it fails, what runs stays, with its logs, for Down or another Up.
 func Up(ctx context.Context, opts Options) (*Cloud, error) {
 	if err := opts.validate(); err != nil {
@@ -49,6 +49,10 @@ func Up(ctx context.Context, opts Options) (*Cloud, error) {
 		return nil, fmt.Errorf("bring up OpenStack: %w", err)
 	}
 	u := &bringUp{Cloud: c, began: time.Now(), progress: opts.Progress}
+	if before != nil && before.opts.Octavia == opts.Octavia && exists(c.readyFile()) && c.Check(ctx) == nil {
+		u.say("up already; %s", c.CloudsFile())
+		return c, nil
+	}
 	if err := u.run(ctx); err != nil {
 		return nil, fmt.Errorf("bring up OpenStack in %s: %w", opts.State, err)
 	}
@@ -114,9 +118,15 @@ func (u *bringUp) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := replaceFile(u.readyFile(), nil, 0o644); err != nil {
+		return err
+	}
 	u.say("up; %s has the clouds %s, %s, %s and %s", u.CloudsFile(), Member, Admin, Reader, Other)
 	return nil
 }
+
+// readyFile is there from the end of a bring-up until the next Down.
+func (c *Cloud) readyFile() string { return c.path("run", "ready") }
 
 // prepare writes the configuration and opens the namespaces.
 func (u *bringUp) prepare(ctx context.Context) error {
@@ -197,7 +207,7 @@ func (u *bringUp) base(ctx context.Context) error {
 		return err
 	}
 	for name, socket := range map[string]string{"ovn-northbound": "nb.sock", "ovn-southbound": "sb.sock"} {
-		if err := u.await(ctx, name, 20*time.Second, dials(u.path("ovn", socket))); err != nil {
+		if err := u.await(ctx, name, 20*time.Second, dials(ctx, u.path("ovn", socket))); err != nil {
 			return err
 		}
 	}
@@ -214,7 +224,7 @@ func (u *bringUp) base(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := u.await(ctx, database, time.Minute, dials(u.socket())); err != nil {
+	if err := u.await(ctx, database, 5*time.Minute, dials(ctx, u.socket())); err != nil {
 		return err
 	}
 	for _, name := range []string{"keystone", "placement", "glance", "nova_api", "nova", "nova_cell0", "neutron", "octavia"} {
@@ -227,9 +237,9 @@ func (u *bringUp) base(ctx context.Context) error {
 }
 
 // dials is a check that something listens on a socket in the file system.
-func dials(socket string) func() error {
+func dials(ctx context.Context, socket string) func() error {
 	return func() error {
-		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", socket)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", socket)
 		if err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
@@ -253,11 +263,15 @@ func (u *bringUp) identity(ctx context.Context) error {
 				return err
 			}
 			u.say("Keystone answers")
+			done := u.path("seed-identity")
+			if exists(done) {
+				return nil
+			}
 			if err := u.seed(ctx, "identity"); err != nil {
 				return err
 			}
 			u.say("projects, users, roles, catalogue")
-			return nil
+			return replaceFile(done, nil, 0o644)
 		},
 		func(ctx context.Context) error {
 			if err := u.schema(ctx, "placement", u.placementSchema); err != nil {
@@ -279,7 +293,7 @@ func (u *bringUp) identity(ctx context.Context) error {
 
 // apis brings up the services that speak to users, and OVN's one chassis.
 func (u *bringUp) apis(ctx context.Context) error {
-	if err := u.await(ctx, queue, time.Minute, func() error {
+	if err := u.await(ctx, queue, 5*time.Minute, func() error {
 		conn, err := u.Namespace().DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", ports.Rabbit))
 		if err != nil {
 			return err
@@ -308,7 +322,7 @@ func (u *bringUp) hypervisor(ctx context.Context) error {
 		if err := u.startServices(ctx, "virtlogd", "libvirtd"); err != nil {
 			return err
 		}
-		if err := u.await(ctx, "libvirtd", 20*time.Second, dials(u.path("libvirt", "run", "libvirt-sock"))); err != nil {
+		if err := u.await(ctx, "libvirtd", 20*time.Second, dials(ctx, u.path("libvirt", "run", "libvirt-sock"))); err != nil {
 			return err
 		}
 	}
@@ -344,7 +358,7 @@ func (u *bringUp) authority(ctx context.Context) error {
 
 // finish makes the host known and puts in what every cloud has.
 func (u *bringUp) finish(ctx context.Context) error {
-	if err := u.await(ctx, novaCompute, time.Minute, func() error {
+	if err := u.await(ctx, novaCompute, 5*time.Minute, func() error {
 		rows, err := u.SQL(ctx, "select count(*) from nova.compute_nodes where deleted = 0")
 		if err == nil && rows == "0" {
 			err = errors.New("it has not said that it is there")

@@ -14,11 +14,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 )
@@ -26,6 +30,9 @@ import (
 // Stage is a folder and the programs that were started in it. Its methods may be
 // called by several goroutines.
 type Stage struct {
+	// Nice is the niceness of the programs. The cloud and its guests have 10.
+	Nice int
+
 	cloud *lab.Cloud
 	dir   string
 	http  *http.Client
@@ -141,10 +148,9 @@ func (s *Stage) Start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 }
 
-// Command prepares a program in the cloud's namespaces, somewhat preferred to the
-// cloud's own.
+// Command prepares a program in the cloud's namespaces.
 func (s *Stage) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := s.cloud.Namespace().Command(ctx, name, args...)
+	cmd := s.cloud.Namespace().Command(ctx, "nice", append([]string{"-n", strconv.Itoa(s.Nice), name}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -228,6 +234,40 @@ func (s *Stage) Logs(out io.Writer, lines int) {
 			fmt.Fprintf(out, "--- %s: %s\n", p.Name, p.Tail(lines))
 		}
 	}
+}
+
+// Listen listens inside the cloud's network; the caller may accept from anywhere.
+func (s *Stage) Listen(ctx context.Context, address string) (net.Listener, error) {
+	var holder int
+	for _, p := range s.cloud.Processes() {
+		if p.Name == "namespaces" {
+			holder = p.PID
+		}
+	}
+	type result struct {
+		listener net.Listener
+		err      error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, so that nothing else is
+		// ever run in the wrong network.
+		runtime.LockOSThread()
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", holder))
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+			_ = ns.Close()
+		}
+		if err != nil {
+			done <- result{err: fmt.Errorf("listen on %s: enter the cloud's network: %w", address, err)}
+			return
+		}
+		var config net.ListenConfig
+		listener, err := config.Listen(ctx, "tcp", address)
+		done <- result{listener, err}
+	}()
+	r := <-done
+	return r.listener, r.err
 }
 
 // answers is a Spec.Ready that asks a URL for a 200.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -28,12 +29,11 @@ flags:
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	code, err := run(ctx, os.Args[1:])
+	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "openstack-lab: %v\n", err)
 	}
-	stop()
 	os.Exit(code)
 }
 
@@ -114,7 +114,7 @@ func status(ctx context.Context, state string) (int, error) {
 	for _, p := range cloud.Processes() {
 		pid := "-"
 		if p.PID != 0 {
-			pid = fmt.Sprint(p.PID)
+			pid = strconv.Itoa(p.PID)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\n", p.Name, pid, p.State)
 	}

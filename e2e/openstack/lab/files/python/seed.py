@@ -91,11 +91,11 @@ def cloud(password, folder=None):
         c.network.create_subnet(
             network_id=public.id, name='public4', ip_version=4, cidr='203.0.113.0/24', gateway_ip='203.0.113.1',
             is_dhcp_enabled=False, allocation_pools=[{'start': '203.0.113.10', 'end': '203.0.113.250'}])
-    for _ in range(120):
+    for _ in range(600):
         if any(s.binary == 'nova-compute' and s.state == 'up' for s in c.compute.services()):
             return
         time.sleep(0.5)
-    sys.exit('nova-compute is not up after 60 s')
+    sys.exit('nova-compute is not up after five minutes')
 
 
 if __name__ == '__main__':

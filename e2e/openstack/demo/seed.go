@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scalehook/scalehook/e2e/loadgen"
+	"github.com/scalehook/scalehook/e2e/openstack/lab"
+	"github.com/scalehook/scalehook/e2e/openstack/stage"
+	"github.com/scalehook/scalehook/internal/api"
+)
+
+// Time limits of a phase. They are wide, since guests are emulated and the machine
+// may be busy; the report has the real times.
+const (
+	launchLimit = 6 * time.Minute
+	removeLimit = 5 * time.Minute
+)
+
+// clone is what the seed calls the second server.
+const clone = "vm-test-clone"
+
+// common is the part of scalehook's configuration that both scenarios share.
+func (w *world) common(tokens stage.Tokens) string {
+	return tokens.Yaml() + fmt.Sprintf(`owner: %s
+providers:
+  microstack: {openstack: {cloud: %s, clouds_file: %q}}
+`, owner, lab.Member, w.cloud.CloudsFile())
+}
+
+// template is what the group's servers are made of, without its last lines.
+func (w *world) template() string {
+	return fmt.Sprintf(`    template:
+      image: %s
+      flavor: %s
+      networks: [%s]
+      security_groups: [%s]
+      key_pair: lab-key
+      config_drive: true
+      user_data: %q
+`, lab.Image, lab.Flavor, network, group, filepath.Join(w.dir, "user-data"))
+}
+
+// seed is the seed's scenario: vm-test is adopted, high adds vm-test-clone and both
+// serve, low hands the baseline over to its clone.
+func (w *world) seed(ctx context.Context, res *result) error {
+	var addresses []floating
+	if err := w.client(ctx, &addresses, "floating", "ip", "list"); err != nil {
+		return err
+	}
+	if len(addresses) != 1 {
+		return fmt.Errorf("the openstack client says %+v, want one floating IP", addresses)
+	}
+	if _, err := w.checkCloud(ctx, baseline); err != nil {
+		return err
+	}
+	s, err := w.stage("seed")
+	if err != nil {
+		return err
+	}
+	err = w.scr.step("vm-test answers at "+addresses[0].Address, func() error {
+		return w.answers(ctx, s, addresses[0].Address)
+	})
+	if err != nil {
+		return err
+	}
+	srv, haproxy, config, err := w.startSeed(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := w.phase(ctx, res, srv, "the baseline is adopted and serves", launchLimit, stage.Settled(baseline), expect{kind: "adopt", cause: "config"}); err != nil {
+		return err
+	}
+	if w.load, err = startLoad(ctx, loadgen.Options{Target: haproxy.Address, Dial: w.cloud.Namespace().DialContext, WorkUnits: workUnits}); err != nil {
+		return err
+	}
+	w.load.busy(true)
+	if err := w.phase(ctx, res, srv, "high: the clone joins, both serve", launchLimit, stage.Settled(baseline, clone), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
+		return err
+	}
+	if err := w.bothServe(ctx, res, srv, haproxy); err != nil {
+		return err
+	}
+	w.load.busy(false)
+	if err := w.phase(ctx, res, srv, "low: the baseline is handed over to its clone", removeLimit, stage.Settled(clone), expect{kind: "handover", cause: "alert", signal: "low"}); err != nil {
+		return err
+	}
+	g, err := srv.View(ctx)
+	if err != nil {
+		return err
+	}
+	if len(g.Instances) != 1 || g.Primary != g.Instances[0].ID || g.Instances[0].Name != clone {
+		return fmt.Errorf("%s should be primary: %s", clone, stage.Short(g))
+	}
+	if err := w.afterSeed(ctx, res); err != nil {
+		return err
+	}
+	if res.Activities, err = srv.All(ctx); err != nil {
+		return err
+	}
+	w.judge(ctx, res, res.Activities)
+	res.extra()
+	return w.empty(ctx, s, srv, "web", config(0))
+}
+
+// startSeed starts what the path of a signal is made of, and scalehook.
+func (w *world) startSeed(ctx context.Context, s *stage.Stage) (srv *stage.Server, haproxy *stage.HAProxy, config func(int) string, err error) {
+	tokens, err := s.Tokens()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var address, exporter string
+	var m stage.Monitoring
+	for _, st := range []struct {
+		what string
+		do   func() error
+	}{
+		{"HAProxy on the host", func() (err error) { haproxy, err = s.StartHAProxy(ctx); return err }},
+		{"scalehook-exporter beside Nova's libvirt", func() (err error) {
+			exporter, err = s.StartExporter(ctx, filepath.Join(w.o.bin, "scalehook-exporter"))
+			return err
+		}},
+		{"Prometheus with the rules, Alertmanager", func() (err error) {
+			if address, err = stage.FreeAddress(ctx); err == nil {
+				m, err = s.StartMonitoring(ctx, filepath.Join(w.o.bin, "scalehook"), address, tokens.Alerts, exporter)
+			}
+			return err
+		}},
+		{"scalehook", func() (err error) {
+			config = func(least int) string { return m.Yaml() + w.common(tokens) + w.seedGroup(haproxy, least) }
+			srv, err = s.StartServer(ctx, filepath.Join(w.o.bin, "scalehook"), address, "web", config(1))
+			return err
+		}},
+	} {
+		if err := w.scr.step(st.what, st.do); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return srv, haproxy, config, nil
+}
+
+func (w *world) seedGroup(haproxy *stage.HAProxy, least int) string {
+	return fmt.Sprintf(`balancers:
+  host: {haproxy: {sockets: [{address: %q, master_socket: %q}]}}
+groups:
+  web:
+    mode: full
+    min: %d
+    max: 2
+    high: 60%%
+    low: 20%%
+    cooldown: 3s
+    warm_up: 3s
+    lease_ttl: 1m
+    launch_deadline: 5m
+    drain_deadline: 30s
+    shutdown_deadline: 30s
+    victim: oldest
+    on_remove: delete
+    snapshot: true
+    name: %s
+    adopt: [%s]
+    balancer: host
+    pool:
+      backend: web
+      check: {inter: 500ms, rise: 1, fall: 2}
+      fragment: {file: %q, template: %q}
+    port: 80
+%s      member_address: floating
+      floating_network: %s
+`, haproxy.Socket, haproxy.Master, least, clone, baseline, haproxy.Fragment, haproxy.Template, w.template(), lab.External)
+}
+
+// answers waits until the guest's service answers at an address.
+func (w *world) answers(ctx context.Context, s *stage.Stage, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, launchLimit)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(address, "80")+"/health", http.NoBody)
+		if err != nil {
+			return err
+		}
+		response, err := s.HTTP().Do(request)
+		if err == nil {
+			return response.Body.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not in %s: %w", launchLimit, err)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// bothServe watches for a while that both answer, and that HAProxy reaches each at
+// a floating IP of its own.
+func (w *world) bothServe(ctx context.Context, res *result, srv *stage.Server, haproxy *stage.HAProxy) error {
+	begun := time.Now()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(8 * time.Second):
+	}
+	share := map[string]int{}
+	for _, r := range w.load.gen.Records() {
+		if !r.Lost() && !r.Start.Before(begun) {
+			share[r.Server]++
+		}
+	}
+	taking, err := haproxy.Taking(ctx)
+	if err != nil {
+		return err
+	}
+	var addresses []floating
+	if err := w.client(ctx, &addresses, "floating", "ip", "list"); err != nil {
+		return err
+	}
+	var want []string
+	for _, a := range addresses {
+		want = append(want, a.Address+":80")
+	}
+	slices.Sort(want)
+	if !slices.Equal(taking, want) || len(want) != 2 {
+		return fmt.Errorf("HAProxy uses %v, and the openstack client knows the floating IPs %v", taking, want)
+	}
+	if _, err := w.checkCloud(ctx, baseline, clone); err != nil {
+		return err
+	}
+	if share[baseline] == 0 || share[clone] == 0 {
+		return fmt.Errorf("both serve: answered in 8 s: %s", split(share))
+	}
+	g, err := srv.View(ctx)
+	if err != nil {
+		return err
+	}
+	w.scr.done("both serve", begun, g)
+	res.note("both serve at %s: answered in 8 s: %s", strings.Join(taking, " and "), split(share))
+	return nil
+}
+
+// afterSeed has the real client say what became of the baseline.
+func (w *world) afterSeed(ctx context.Context, res *result) error {
+	if _, err := w.checkCloud(ctx, clone); err != nil {
+		return err
+	}
+	var addresses []floating
+	if err := w.client(ctx, &addresses, "floating", "ip", "list"); err != nil {
+		return err
+	}
+	var images []struct{ Name, Status string }
+	if err := w.client(ctx, &images, "image", "list", "--private"); err != nil {
+		return err
+	}
+	var snapshots []string
+	for _, i := range images {
+		if i.Status == "active" {
+			snapshots = append(snapshots, i.Name)
+		}
+	}
+	if len(snapshots) < 2 {
+		return errors.New("no snapshot of the baseline was made before it was removed")
+	}
+	res.note("after the handover the openstack client sees %s alone, the snapshots %s and the floating IPs %+v", clone, strings.Join(snapshots, ", "), addresses)
+	return nil
+}
+
+// expect is the activity that must have brought a phase about.
+type expect struct{ kind, cause, signal string }
+
+// phase waits for a condition and checks that it came by exactly the activity that
+// it should come by.
+func (w *world) phase(ctx context.Context, res *result, srv *stage.Server, name string, limit time.Duration, done func(api.Group) error, want expect) error {
+	begun := time.Now()
+	if _, err := w.await(ctx, srv, name, limit, done); err != nil {
+		return err
+	}
+	p := phase{Name: name, Seconds: time.Since(begun).Seconds()}
+	all, err := srv.All(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if n := len(all) - res.seen; n != 1 {
+		return fmt.Errorf("%s: %d activities were begun, want 1: %s", name, n, kinds(all[min(res.seen, len(all)):]))
+	}
+	a := all[res.seen]
+	res.seen++
+	if a.Kind != want.kind || a.Cause.Kind != want.cause || a.Cause.Signal != want.signal {
+		return fmt.Errorf("%s: came by %s, want %s (%s %s)", name, kinds([]api.Activity{a}), want.kind, want.cause, want.signal)
+	}
+	p.UntilBegun = max(0, a.Created.Sub(begun).Seconds())
+	if !a.Ended.IsZero() {
+		p.UntilDone = a.Ended.Sub(a.Created).Seconds()
+	}
+	res.Phases = append(res.Phases, p)
+	return nil
+}
+
+func kinds(all []api.Activity) string {
+	var out []string
+	for _, a := range all {
+		out = append(out, fmt.Sprintf("%s (%s %s)", a.Kind, a.Cause.Kind, a.Cause.Signal))
+	}
+	return strings.Join(out, ", ")
+}
