@@ -57,7 +57,7 @@ func newFake(t *testing.T, tls bool) *fake {
 		io.WriteString(w, `{"servers": []}`)
 	})
 	f.Server = httptest.NewUnstartedServer(mux)
-	f.Server.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(t.Output(), nil), slog.LevelInfo)
+	f.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(t.Output(), nil), slog.LevelInfo)
 	if tls {
 		f.StartTLS()
 	} else {
@@ -335,7 +335,7 @@ func TestAnAnswerThatBreaksOffIsLost(t *testing.T) {
 	}
 	for method, want := range map[string]scaling.Class{http.MethodGet: scaling.Temporary, http.MethodPost: scaling.Unknown} {
 		var into any
-		_, err := network.Request(t.Context(), method, network.ServiceURL("x"), &gophercloud.RequestOpts{JSONResponse: &into})
+		_, err := network.Request(t.Context(), method, network.ServiceURL("x"), &gophercloud.RequestOpts{JSONResponse: &into}) //nolint:bodyclose // gophercloud closes what it decodes
 		if err = Error(err, "ask"); scaling.ClassOf(err) != want {
 			t.Errorf("%s: %v, class %s, want %s", method, err, scaling.ClassOf(err), want)
 		}

@@ -42,6 +42,8 @@ func near(name string, others []string) string {
 		return far(s) > max(2, len(name)/3) && !strings.Contains(strings.ToLower(s), strings.ToLower(name))
 	})
 	if name != "" && len(similar) > 0 {
+		best := far(similar[0])
+		similar = slices.DeleteFunc(similar, func(s string) bool { return far(s) > best+1 })
 		return "; did you mean " + alternatives(similar[:min(len(similar), 3)]) + "?"
 	}
 	return "; there is " + listed(others)

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/keypairs"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/tags"
@@ -277,8 +276,7 @@ func (p *Provider) act(ctx context.Context, s *server, action string) error {
 		return err
 	}
 	return change(strings.TrimPrefix(action, "os-")+" server", s.ID, func() error {
-		resp, err := client.Post(ctx, client.ServiceURL("servers", s.ID, "action"), map[string]any{action: nil}, nil, nil)
-		_, _, err = gophercloud.ParseResponse(resp, err)
+		_, err := client.Post(ctx, client.ServiceURL("servers", s.ID, "action"), map[string]any{action: nil}, nil, nil) //nolint:bodyclose // gophercloud closes what it is not asked to keep
 		return err
 	})
 }

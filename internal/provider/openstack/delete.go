@@ -51,9 +51,10 @@ func (p *Provider) remove(ctx context.Context, ref scaling.Ref) error {
 		return err
 	}
 	for _, s := range all {
-		// Tags alone can be somebody's copy; the first is what Get finds.
-		if s != all[0] && s.Metadata[metadataID] != ref.ID {
-			p.log.Warn("a second server carries the mark of an instance and was not made as it; it is left alone", "vm", s.Name, "uuid", s.ID)
+		// Tags alone can be somebody's copy. Without a uuid the first is the instance,
+		// as Get says too.
+		if (ref.UUID != "" || s != all[0]) && s.Metadata[metadataID] != ref.ID {
+			p.log.Warn("another server carries the mark of an instance and was not made as it; it is left alone", "vm", s.Name, "uuid", s.ID)
 			continue
 		}
 		if err := p.destroy(ctx, s); err != nil {
