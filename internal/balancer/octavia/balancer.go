@@ -188,8 +188,10 @@ func (p *Pool) members(ctx context.Context, at *site) ([]found, error) {
 	t, settle, now := at.traits(p.cfg), at.settle(p.b.heartbeat), time.Now()
 	out := make([]found, 0, len(raw))
 	for _, m := range raw {
-		f := found{uuid: m.ID, name: m.Name, addr: addrOf(m), weight: m.Weight, up: m.AdminStateUp, status: m.ProvisioningStatus}
-		f.id, _ = p.b.namer.id(m.Name)
+		f := found{
+			uuid: m.ID, name: m.Name, id: p.b.namer.id(m.Name), addr: addrOf(m),
+			weight: m.Weight, up: m.AdminStateUp, status: m.ProvisioningStatus,
+		}
 		f.health = healthOf(m.OperatingStatus, t.checked, p.history.proved(m, now, date, settle))
 		out = append(out, f)
 	}

@@ -24,10 +24,12 @@ func newNamer(owner string) namer {
 // as in every balancer: a member that somebody renames is somebody's from then on.
 func (n namer) member(id string) string { return n.prefix + id }
 
-// id returns the instance's id, or ok false for a foreign member.
-func (n namer) id(member string) (id string, ok bool) {
-	id, ok = strings.CutPrefix(member, n.prefix)
-	return id, ok && id != ""
+// id returns the instance's id; empty for a foreign member.
+func (n namer) id(member string) string {
+	if !strings.HasPrefix(member, n.prefix) {
+		return ""
+	}
+	return member[len(n.prefix):]
 }
 
 // object is the name of a group's load balancer, listener, pool and monitor.
