@@ -101,6 +101,16 @@ func TestTheRuleTestsNoticeEveryMutant(t *testing.T) {
 			{"vCPUs are not mapped", "the uuid comes from scalehook's own name for the VM", "record: libvirt_domain_vcpus", "record: libvirt_domain_cpus"},
 			{"hosts are not told apart", "the uuid comes from the exporter's own series, on two hosts with the same names", "* on (job, instance, domain) group_left ()", "* on (domain) group_left ()"},
 		}},
+		{"guests.yml", "guests.test.yml", []mutant{
+			{"waiting is work", "the uuid comes from the target's label", "idle|iowait|steal", "idle"},
+			{"only user time is work", "the uuid comes from the target's label", `{mode!~"idle|iowait|steal"}`, `{mode="user"}`},
+			{"every mode is a vCPU", "the uuid comes from the target's label", `count by (job, instance) (node_cpu_seconds_total{mode="idle"})`, "count by (job, instance) (node_cpu_seconds_total)"},
+			{"the address wins over the label", "the uuid comes from the target's label", "max by (job, instance, uuid) (node_cpu_seconds_total{mode=\"idle\", uuid!=\"\"} * 0 + 1)\n          or on (job, instance)\n          ", ""},
+			{"the address is not read", "the uuid comes from the address by which scalehook's member is scraped", "scalehook_instance_info", "scalehook_instance_information"},
+			{"the port is taken for a part of the address", "the uuid comes from the address by which scalehook's member is scraped", "(?::[0-9]+)?", ""},
+			{"an address of IPv6 keeps its brackets", "the uuid comes from the address by which scalehook's member is scraped", `\\[?([^\\]]+?)\\]?`, "(.+?)"},
+			{"an address of two instances is guessed", "an address that is not unique is no reading", "max by (address, uuid) (scalehook_instance_info{uuid!=\"\", address!=\"\"})\n                unless on (address)\n              count by (address) (max by (address, uuid) (scalehook_instance_info{uuid!=\"\", address!=\"\"})) > 1", "topk by (address) (1, scalehook_instance_info)"},
+		}},
 	} {
 		for _, m := range set.mutants {
 			t.Run(set.file+" "+m.name, func(t *testing.T) {
@@ -109,7 +119,7 @@ func TestTheRuleTestsNoticeEveryMutant(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(dir, set.tests), only(t, set.tests, m.by), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				for _, name := range []string{"scalehook.rules.yml", "compat.yml"} {
+				for _, name := range []string{"scalehook.rules.yml", "compat.yml", "guests.yml"} {
 					text := read(t, name)
 					if name == set.file {
 						mutated := strings.ReplaceAll(text, m.old, m.new)

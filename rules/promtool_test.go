@@ -26,10 +26,11 @@ func promtool(t *testing.T, dir string, args ...string) (string, error) {
 func TestPromtoolAcceptsTheRulesAndTheirTestsPass(t *testing.T) {
 	testenv.Need(t, testenv.Program("promtool"))
 	for _, args := range [][]string{
-		{"check", "rules", "--lint=all", "--lint-fatal", "scalehook.rules.yml", "compat.yml"},
+		{"check", "rules", "--lint=all", "--lint-fatal", "scalehook.rules.yml", "compat.yml", "guests.yml"},
 		{"test", "rules", "scaling.test.yml"},
 		{"test", "rules", "people.test.yml"},
 		{"test", "rules", "compat.test.yml"},
+		{"test", "rules", "guests.test.yml"},
 	} {
 		t.Run(args[len(args)-1], func(t *testing.T) {
 			t.Parallel()

@@ -44,6 +44,9 @@ var defaultRules []byte
 //go:embed compat.yml
 var compatRules []byte
 
+//go:embed guests.yml
+var guestRules []byte
+
 // Options are the intervals of the Prometheus that loads the rules. The zero
 // value means the defaults.
 type Options struct {
@@ -157,6 +160,11 @@ func Default() []byte { return bytes.Clone(defaultRules) }
 // that the rule file reads. They are loaded beside it, only where such an
 // exporter is kept.
 func Compat() []byte { return bytes.Clone(compatRules) }
+
+// Guests returns the rules that make the series that the rule file reads out of
+// node-exporter's inside the VMs. They are loaded beside it, where nobody can be
+// asked for the hypervisors.
+func Guests() []byte { return bytes.Clone(guestRules) }
 
 // duration writes a time as Prometheus does: 1m, 37s500ms.
 func duration(d time.Duration) string { return model.Duration(d).String() }
