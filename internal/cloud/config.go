@@ -35,7 +35,7 @@ type Config struct {
 	// Verify false accepts any certificate: whoever sits on the way can read the
 	// password. Default: what the cloud's entry says, else true.
 	Verify *bool `yaml:"verify"`
-	// Timeout bounds one request. Default 30s.
+	// Timeout bounds one request. Default 60s.
 	Timeout time.Duration `yaml:"timeout"`
 	// Endpoints are URLs by service that replace those of the catalog: compute,
 	// network, image, block-storage, load-balancer.
@@ -43,7 +43,7 @@ type Config struct {
 }
 
 // DefaultTimeout bounds one request unless a Config says otherwise.
-const DefaultTimeout = 30 * time.Second
+const DefaultTimeout = time.Minute
 
 // The types of the services as catalogs name them.
 const (

@@ -97,7 +97,7 @@ func (p *Provider) MoveAddress(ctx context.Context, ref scaling.Ref) error {
 }
 
 func (p *Provider) move(ctx context.Context, ref scaling.Ref) error {
-	unlock, err := p.locks.lock(ctx, "address of "+ref.Group)
+	ctx, unlock, err := p.locks.lock(ctx, "address of "+ref.Group)
 	if err != nil {
 		return err
 	}

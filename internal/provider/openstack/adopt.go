@@ -24,7 +24,7 @@ func (p *Provider) Adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 }
 
 func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
-	t, done, err := p.begin(ctx, spec)
+	ctx, t, done, err := p.begin(ctx, spec)
 	if err != nil {
 		return scaling.VM{}, err
 	}
@@ -91,7 +91,7 @@ func (p *Provider) setMark(ctx context.Context, s *server, all []string) error {
 	if err != nil {
 		return err
 	}
-	return change("mark server", s.Name+" ("+s.ID+")", func() error {
+	return change(ctx, "mark server", s.Name+" ("+s.ID+")", func(ctx context.Context) error {
 		return tags.ReplaceAll(ctx, client, s.ID, tags.ReplaceAllOpts{Tags: all}).Err
 	})
 }
@@ -105,7 +105,7 @@ func (p *Provider) Release(ctx context.Context, ref scaling.Ref) error {
 }
 
 func (p *Provider) release(ctx context.Context, ref scaling.Ref) error {
-	unlock, err := p.locks.lock(ctx, ref.ID)
+	ctx, unlock, err := p.locks.lock(ctx, ref.ID)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (p *Provider) Create(ctx context.Context, spec scaling.LaunchSpec) (scaling
 }
 
 func (p *Provider) create(ctx context.Context, spec scaling.LaunchSpec) (scaling.VM, error) {
-	t, done, err := p.begin(ctx, spec)
+	ctx, t, done, err := p.begin(ctx, spec)
 	if err != nil {
 		return scaling.VM{}, err
 	}
@@ -99,7 +99,7 @@ func (p *Provider) launch(ctx context.Context, spec scaling.LaunchSpec, t Templa
 		return nil, err
 	}
 	var s server
-	err = change("create server", spec.Name, func() error {
+	err = change(ctx, "create server", spec.Name, func(ctx context.Context) error {
 		return servers.Create(ctx, client, keypairs.CreateOptsExt{CreateOptsBuilder: opts, KeyName: t.KeyPair}, hints).ExtractInto(&s)
 	})
 	if err != nil {
@@ -212,7 +212,7 @@ func (p *Provider) seal(ctx context.Context, s *server) error {
 		return err
 	}
 	for _, tag := range (cloud.Mark{UUID: s.ID}).Tags() {
-		if err := change("tag server", s.ID, func() error { return tags.Add(ctx, client, s.ID, tag).Err }); err != nil {
+		if err := change(ctx, "tag server", s.ID, func(ctx context.Context) error { return tags.Add(ctx, client, s.ID, tag).Err }); err != nil {
 			if scaling.ClassOf(err) == scaling.Conflict {
 				return scaling.WithClass(scaling.Temporary, err) // it changes its state just now
 			}
@@ -275,7 +275,7 @@ func (p *Provider) act(ctx context.Context, s *server, action string) error {
 	if err != nil {
 		return err
 	}
-	return change(strings.TrimPrefix(action, "os-")+" server", s.ID, func() error {
+	return change(ctx, strings.TrimPrefix(action, "os-")+" server", s.ID, func(ctx context.Context) error {
 		_, err := client.Post(ctx, client.ServiceURL("servers", s.ID, "action"), map[string]any{action: nil}, nil, nil) //nolint:bodyclose // gophercloud closes what it is not asked to keep
 		return err
 	})

@@ -27,7 +27,7 @@ func (p *Provider) remove(ctx context.Context, ref scaling.Ref) error {
 	if !uuidRE.MatchString(ref.ID) {
 		return scaling.Errorf(scaling.Permanent, "instance id %q: not a uuid in lower case", ref.ID)
 	}
-	unlock, err := p.locks.lock(ctx, ref.ID)
+	ctx, unlock, err := p.locks.lock(ctx, ref.ID)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (p *Provider) destroy(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
-	err = change("delete server", s.Name+" ("+s.ID+")", func() error { return servers.Delete(ctx, client, s.ID).ExtractErr() })
+	err = change(ctx, "delete server", s.Name+" ("+s.ID+")", func(ctx context.Context) error { return servers.Delete(ctx, client, s.ID).ExtractErr() })
 	if err != nil && !scaling.IsNotFound(err) {
 		return err
 	}
@@ -139,7 +139,7 @@ func (p *Provider) removeParts(ctx context.Context, id string) error {
 		return err
 	}
 	for _, port := range made {
-		err := change("delete port", port.Name, func() error { return ports.Delete(ctx, client, port.ID).ExtractErr() })
+		err := change(ctx, "delete port", port.Name, func(ctx context.Context) error { return ports.Delete(ctx, client, port.ID).ExtractErr() })
 		if err != nil && !scaling.IsNotFound(err) {
 			return err
 		}
@@ -157,7 +157,7 @@ func (p *Provider) removeFloating(ctx context.Context, id string) error {
 		return err
 	}
 	for _, f := range made {
-		err := change("delete floating IP", f.FloatingIP, func() error { return floatingips.Delete(ctx, client, f.ID).ExtractErr() })
+		err := change(ctx, "delete floating IP", f.FloatingIP, func(ctx context.Context) error { return floatingips.Delete(ctx, client, f.ID).ExtractErr() })
 		if err != nil && !scaling.IsNotFound(err) {
 			return err
 		}

@@ -26,7 +26,8 @@ type fake struct {
 	servers []map[string]any
 	hidden  []string // servers that no listing by tags has
 	volumes map[string]string
-	calls   []string // those that change something
+	calls   []string      // those that change something
+	hold    chan struct{} // deletions wait for it, if there is one
 }
 
 func newFake(t *testing.T) *fake {
@@ -134,6 +135,9 @@ func (f *fake) show(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fake) remove(w http.ResponseWriter, r *http.Request) {
+	if f.hold != nil {
+		<-f.hold
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, "delete "+r.PathValue("id"))

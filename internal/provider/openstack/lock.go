@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/scalehook/scalehook/internal/scaling"
 )
@@ -13,7 +14,19 @@ type keyedLock struct {
 	held map[string]chan struct{}
 }
 
-func (l *keyedLock) lock(ctx context.Context, key string) (unlock func(), err error) {
+// operation is what holds a lock. Requests that its caller does not wait for any
+// more keep the lock until they are answered: what they change would otherwise
+// appear behind the back of the next one.
+type operation struct {
+	abandoned atomic.Int32
+	wait      sync.WaitGroup
+}
+
+type operationKey struct{}
+
+// lock takes the lock of a key. The context it returns is that of the operation,
+// for change.
+func (l *keyedLock) lock(ctx context.Context, key string) (_ context.Context, unlock func(), err error) {
 	for {
 		l.mu.Lock()
 		released, busy := l.held[key]
@@ -21,18 +34,31 @@ func (l *keyedLock) lock(ctx context.Context, key string) (unlock func(), err er
 			released = make(chan struct{})
 			l.held[key] = released
 			l.mu.Unlock()
-			return func() {
+			op := &operation{}
+			free := func() {
 				l.mu.Lock()
 				delete(l.held, key)
 				l.mu.Unlock()
 				close(released)
-			}, nil
+			}
+			return context.WithValue(ctx, operationKey{}, op), func() { op.end(free) }, nil
 		}
 		l.mu.Unlock()
 		select {
 		case <-released:
 		case <-ctx.Done():
-			return nil, scaling.Errorf(scaling.Temporary, "wait for another call about %s: %w", key, context.Cause(ctx))
+			return nil, nil, scaling.Errorf(scaling.Temporary, "wait for another call about %s: %w", key, context.Cause(ctx))
 		}
 	}
+}
+
+func (o *operation) end(free func()) {
+	if o.abandoned.Load() == 0 {
+		free()
+		return
+	}
+	go func() {
+		o.wait.Wait()
+		free()
+	}()
 }

@@ -45,7 +45,7 @@ func (p *Provider) setTags(ctx context.Context, kind, id string, have, want []st
 	if err != nil {
 		return err
 	}
-	return change("tag "+strings.TrimSuffix(kind, "s"), id, func() error {
+	return change(ctx, "tag "+strings.TrimSuffix(kind, "s"), id, func(ctx context.Context) error {
 		return attributestags.ReplaceAll(ctx, client, kind, id, attributestags.ReplaceAllOpts{Tags: append(slices.Clone(have), missing...)}).Err
 	})
 }
@@ -129,7 +129,7 @@ func (p *Provider) makePort(ctx context.Context, spec scaling.LaunchSpec, t Temp
 		opts.SecurityGroups = &[]string{}
 	}
 	var port *ports.Port
-	err = change("create port", opts.Name, func() (err error) {
+	err = change(ctx, "create port", opts.Name, func(ctx context.Context) (err error) {
 		port, err = ports.Create(ctx, client, portsecurity.PortCreateOptsExt{CreateOptsBuilder: opts, PortSecurityEnabled: nic.PortSecurity}).Extract()
 		return err
 	})
@@ -229,7 +229,7 @@ func (p *Provider) makeFloating(ctx context.Context, network, description, port 
 		return floatingips.FloatingIP{}, err
 	}
 	var made *floatingips.FloatingIP
-	err = change("create floating IP", "in "+external.Name, func() (err error) {
+	err = change(ctx, "create floating IP", "in "+external.Name, func(ctx context.Context) (err error) {
 		made, err = floatingips.Create(ctx, client, floatingips.CreateOpts{
 			FloatingNetworkID: external.ID, Description: description, PortID: port,
 		}).Extract()
@@ -254,7 +254,7 @@ func (p *Provider) lead(ctx context.Context, f floatingips.FloatingIP, port stri
 	if err != nil {
 		return err
 	}
-	return change("move floating IP", f.FloatingIP, func() error {
+	return change(ctx, "move floating IP", f.FloatingIP, func(ctx context.Context) error {
 		return floatingips.Update(ctx, client, f.ID, floatingips.UpdateOpts{PortID: &port}).Err
 	})
 }

@@ -109,15 +109,15 @@ func checkSpec(spec scaling.LaunchSpec) error {
 
 // begin checks a spec, and takes its group's template and its instance's lock. If
 // err is nil, done gives the lock back.
-func (p *Provider) begin(ctx context.Context, spec scaling.LaunchSpec) (t Template, done func(), err error) {
+func (p *Provider) begin(ctx context.Context, spec scaling.LaunchSpec) (_ context.Context, t Template, done func(), err error) {
 	if err := checkSpec(spec); err != nil {
-		return Template{}, nil, err
+		return nil, Template{}, nil, err
 	}
 	if t, err = p.template(spec.Group); err != nil {
-		return Template{}, nil, err
+		return nil, Template{}, nil, err
 	}
-	done, err = p.locks.lock(ctx, spec.ID)
-	return t, done, err
+	ctx, done, err = p.locks.lock(ctx, spec.ID)
+	return ctx, t, done, err
 }
 
 // Get implements scaling.Provider.

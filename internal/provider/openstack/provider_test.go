@@ -123,25 +123,55 @@ func TestADeletionWaitsForTheVolumesThatGoWithTheServer(t *testing.T) {
 func TestALockIsWaitedForNoLongerThanTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := keyedLock{held: map[string]chan struct{}{}}
-		unlock, err := l.lock(t.Context(), "a")
+		_, unlock, err := l.lock(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
 		soon, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := l.lock(soon, "a"); scaling.ClassOf(err) != scaling.Temporary {
+		if _, _, err := l.lock(soon, "a"); scaling.ClassOf(err) != scaling.Temporary {
 			t.Error(err)
 		}
-		other, err := l.lock(t.Context(), "b")
+		_, other, err := l.lock(t.Context(), "b")
 		if err != nil {
 			t.Fatal(err)
 		}
 		other()
 		unlock()
-		again, err := l.lock(t.Context(), "a")
+		_, again, err := l.lock(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
 		again()
 	})
+}
+
+func TestARequestThatNobodyWaitsForKeepsTheNextOneWaiting(t *testing.T) {
+	f := newFake(t)
+	f.hold = make(chan struct{})
+	f.add(uuid1, "web-1", marked(id1, uuid1), nil)
+	p := f.provider(t)
+	ref := scaling.Ref{ID: id1, Group: "web", Name: "web-1", UUID: uuid1}
+	if _, err := p.Get(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := p.Delete(soon, ref); scaling.ClassOf(err) != scaling.Unknown || !scaling.Interrupted(err) {
+		t.Errorf("a deletion that is not answered in time: %v (%s)", err, scaling.ClassOf(err))
+	}
+	later, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.Delete(later, ref); scaling.ClassOf(err) != scaling.Temporary {
+		t.Errorf("while it is under way: %v (%s)", err, scaling.ClassOf(err))
+	}
+	close(f.hold)
+	if err := p.Delete(t.Context(), ref); err != nil {
+		t.Error(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if diff := cmp.Diff([]string{"delete " + uuid1}, f.calls); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
 }

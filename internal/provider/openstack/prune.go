@@ -26,7 +26,7 @@ func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int) e
 }
 
 func (p *Provider) prune(ctx context.Context, group string, keep int) error {
-	unlock, err := p.locks.lock(ctx, "snapshots of group "+group)
+	ctx, unlock, err := p.locks.lock(ctx, "snapshots of group "+group)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 	slices.SortFunc(all, func(a, b images.Image) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	var failed error
 	for _, i := range all[min(keep, len(all)):] {
-		err := change("delete snapshot", i.Name, func() error { return images.Delete(ctx, client, i.ID).ExtractErr() })
+		err := change(ctx, "delete snapshot", i.Name, func(ctx context.Context) error { return images.Delete(ctx, client, i.ID).ExtractErr() })
 		if err != nil && !cloud.Gone(err) {
 			failed = err
 			continue

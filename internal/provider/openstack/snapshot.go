@@ -31,7 +31,7 @@ func (p *Provider) Snapshot(ctx context.Context, ref scaling.Ref, name string) e
 }
 
 func (p *Provider) snapshot(ctx context.Context, ref scaling.Ref, name string) error {
-	unlock, err := p.locks.lock(ctx, "snapshot of "+ref.ID)
+	ctx, unlock, err := p.locks.lock(ctx, "snapshot of "+ref.ID)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (p *Provider) snapshot(ctx context.Context, ref scaling.Ref, name string) e
 		if err != nil {
 			return err
 		}
-		err = change("create snapshot", name, func() error {
+		err = change(ctx, "create snapshot", name, func(ctx context.Context) error {
 			return servers.CreateImage(ctx, client, s.ID, servers.CreateImageOpts{Name: name, Metadata: map[string]string{
 				propertyOwner: string(p.owner), propertyGroup: m.Group, propertyServer: s.ID, propertyName: name,
 			}}).Err
