@@ -63,7 +63,6 @@ func startSite(t *testing.T, name string, opts lab.Options) *site {
 type group struct {
 	min, max int
 	adopt    string
-	extra    string // lines
 	public   string // the floating IP
 }
 
@@ -101,6 +100,7 @@ groups:
     victim: oldest
     on_remove: delete
     snapshot: true
+    snapshots_keep: 2
     name: vm-test-clone%[8]s
     provider: cloud
     template:
@@ -116,13 +116,14 @@ groups:
       fragment: {file: %[12]q, template: %[13]q}
     port: %[14]d
 `, s.name, lab.Member, s.clouds, s.haproxy.Socket, s.haproxy.Master, g.min, g.max, adopt,
-		lab.Image, lab.Flavor, public, s.haproxy.Fragment, s.haproxy.Template, service) + g.extra
+		lab.Image, lab.Flavor, public, s.haproxy.Fragment, s.haproxy.Template, service)
 }
 
-// monitor starts Prometheus with the rules and Alertmanager.
-func (s *site) monitor() {
+// monitor starts Prometheus with the rules and Alertmanager. Without the guests'
+// metrics among the targets no signal ever stands.
+func (s *site) monitor(targets ...string) {
 	s.t.Helper()
-	m, err := s.stage.StartMonitoring(s.t.Context(), s.bin.scalehook, s.address, s.tokens.Alerts, s.guests.Metrics)
+	m, err := s.stage.StartMonitoring(s.t.Context(), s.bin.scalehook, s.address, s.tokens.Alerts, targets...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -189,7 +190,6 @@ func (s *site) empty(g group) {
 	if err := s.server.Stop(); err != nil {
 		s.t.Error(err)
 	}
-	s.sources = "" // no signal is to bring anything back
 	g.min = 0
 	s.serve(s.bin.scalehook, g)
 	zero := 0
@@ -223,7 +223,7 @@ func TestTheSeedsScenario(t *testing.T) {
 	public := now.floating[0].Address
 	baseline := now.servers["vm-test"].ID
 
-	s.monitor()
+	s.monitor(s.guests.Metrics)
 	g := group{min: 1, max: 2, adopt: "vm-test", public: public}
 	s.serve(s.bin.scalehook, g)
 	s.await("the baseline is adopted and serves", stage.Settled("vm-test"))

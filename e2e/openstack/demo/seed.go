@@ -165,6 +165,7 @@ groups:
     victim: oldest
     on_remove: delete
     snapshot: true
+    snapshots_keep: 2
     name: %s
     adopt: [%s]
     balancer: host

@@ -37,6 +37,8 @@ type Stage struct {
 	dir   string
 	http  *http.Client
 
+	starts chan func()
+
 	mu        sync.Mutex
 	processes []*Process
 }
@@ -47,10 +49,19 @@ func New(cloud *lab.Cloud, dir string) (*Stage, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o755); err != nil {
 		return nil, fmt.Errorf("make the stage's folder: %w", err)
 	}
-	return &Stage{cloud: cloud, dir: dir, http: &http.Client{
+	s := &Stage{cloud: cloud, dir: dir, starts: make(chan func()), http: &http.Client{
 		Timeout:   10 * time.Second,
 		Transport: &http.Transport{DialContext: cloud.Namespace().DialContext, DisableKeepAlives: true},
-	}}, nil
+	}}
+	go func() {
+		// A program ends with the thread that started it, and threads do end: those
+		// that have been in another network. This one lasts.
+		runtime.LockOSThread()
+		for start := range s.starts {
+			start()
+		}
+	}()
+	return s, nil
 }
 
 // Path joins elem to the stage's folder.
@@ -120,7 +131,10 @@ func (s *Stage) Start(ctx context.Context, spec Spec) (*Process, error) {
 	p.cmd = s.Command(context.WithoutCancel(ctx), spec.Path, spec.Args...)
 	p.cmd.Env = append(p.cmd.Env, spec.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	s.starts <- func() { started <- p.cmd.Start() }
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	go func() { p.err = p.cmd.Wait(); close(p.done) }()
@@ -151,7 +165,7 @@ func (s *Stage) Start(ctx context.Context, spec Spec) (*Process, error) {
 // Command prepares a program in the cloud's namespaces.
 func (s *Stage) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := s.cloud.Namespace().Command(ctx, "nice", append([]string{"-n", strconv.Itoa(s.Nice), name}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }
 
@@ -212,8 +226,10 @@ func (p *Process) Tail(lines int) string {
 	return "its log ends:\n" + strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// Close ends every program, the newest first.
+// Close ends every program, the newest first. Nothing can be started any more. Not
+// idempotent.
 func (s *Stage) Close() {
+	close(s.starts)
 	s.mu.Lock()
 	processes := slices.Clone(s.processes)
 	s.mu.Unlock()

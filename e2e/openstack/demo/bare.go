@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/scalehook/scalehook/e2e/loadgen"
+	"github.com/scalehook/scalehook/e2e/openstack/lab"
+	"github.com/scalehook/scalehook/e2e/openstack/stage"
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/cloud"
+	"github.com/scalehook/scalehook/internal/provider/openstack"
+	"github.com/scalehook/scalehook/internal/scaling"
+)
+
+// bare is the scenario without a balancer: the group's floating IP leads to its
+// primary, and a handover moves it. New connections are probed all the time, and
+// some long requests are always under way.
+func (w *world) bare(ctx context.Context, res *result) error {
+	s, err := w.stage("bare")
+	if err != nil {
+		return err
+	}
+	leg := &leg{w: w}
+	defer leg.remove() //nolint:contextcheck // also after an interrupt
+	if err := w.scr.step("scalehook's machine gets a port in lab-net, for its health checks", func() error { return leg.add(ctx) }); err != nil {
+		return err
+	}
+	tokens, err := s.Tokens()
+	if err != nil {
+		return err
+	}
+	address, err := stage.FreeAddress(ctx)
+	if err != nil {
+		return err
+	}
+	// No CPU is read here, so no signal stands and only orders act.
+	m, err := s.StartMonitoring(ctx, filepath.Join(w.o.bin, "scalehook"), address, tokens.Alerts)
+	if err != nil {
+		return err
+	}
+	config := func(least int) string { return m.Yaml() + w.common(tokens) + w.bareGroup(least) }
+	var srv *stage.Server
+	err = w.scr.step("scalehook", func() (err error) {
+		srv, err = s.StartServer(ctx, filepath.Join(w.o.bin, "scalehook"), address, "bare", config(1))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.phase(ctx, res, srv, "filled up to min, the address is made", launchLimit, leads("bare-1"), expect{kind: "fill", cause: "bounds"}); err != nil {
+		return err
+	}
+	g, err := srv.View(ctx)
+	if err != nil {
+		return err
+	}
+	target := net.JoinHostPort(g.PublicAddress, "80")
+	probes := startProbes(target, w.cloud.Namespace().DialContext) //nolint:contextcheck // it ends with the scenario
+	defer probes.stop()
+	if w.load, err = startLoad(ctx, loadgen.Options{
+		Target: target, Dial: w.cloud.Namespace().DialContext, Steady: 1, Sleepers: 4, TimeLimit: 15 * time.Second,
+	}); err != nil {
+		return err
+	}
+	for n := range w.o.handover {
+		if err := w.handOver(ctx, res, srv, probes, n+1); err != nil {
+			return err
+		}
+	}
+	w.load.stop()
+	w.load = nil
+	if err := w.moves(ctx, res, srv, probes); err != nil {
+		return err
+	}
+	if res.Activities, err = srv.All(ctx); err != nil {
+		return err
+	}
+	res.extra()
+	if err := w.empty(ctx, s, srv, "bare", config(0)); err != nil {
+		return err
+	}
+	return w.releaseAddress(ctx, g.PublicAddress)
+}
+
+func (w *world) bareGroup(least int) string {
+	return fmt.Sprintf(`balancers:
+  none: {direct: {check: {type: http, path: /health}}}
+groups:
+  bare:
+    mode: full
+    min: %d
+    max: 2
+    launch_deadline: 5m
+    drain_deadline: 5s
+    shutdown_deadline: 30s
+    name: bare-{n}
+    balancer: none
+    port: 80
+%s      public_address: {network: %s}
+`, least, w.template(), lab.External)
+}
+
+// leads is settled with one instance, to which the public address leads.
+func leads(name string) func(api.Group) error {
+	return func(g api.Group) error {
+		if err := stage.Settled(name)(g); err != nil {
+			return err
+		}
+		if g.PublicAddress == "" || g.PublicUUID != g.Instances[0].UUID {
+			return fmt.Errorf("the address %q leads to %q, and %s is %s", g.PublicAddress, g.PublicUUID, name, g.Instances[0].UUID)
+		}
+		return nil
+	}
+}
+
+// handOver has the address handed over by an order, and notes what that cost.
+func (w *world) handOver(ctx context.Context, res *result, srv *stage.Server, probes *probes, n int) error {
+	from, to := fmt.Sprintf("bare-%d", n), fmt.Sprintf("bare-%d", n+1)
+	begun := time.Now()
+	if _, err := srv.Handover(ctx, "bare", "", api.OrderRequest{}); err != nil {
+		return fmt.Errorf("order a handover: %w", err)
+	}
+	if err := w.phase(ctx, res, srv, fmt.Sprintf("handover by an order, %s to %s", from, to), launchLimit+removeLimit, leads(to), expect{kind: "handover", cause: "manual"}); err != nil {
+		return err
+	}
+	// Requests that were cut are known as such only at their time limit.
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(16 * time.Second):
+	}
+	g, moved, err := probes.gap(begun, time.Now(), to)
+	if err != nil {
+		return err
+	}
+	h := gap{From: from, To: to, Gap: g.length.Seconds() * 1000, Refused: g.lost}
+	for _, r := range w.load.gen.Records() {
+		if r.Start.Before(moved) && r.Start.Add(r.Duration).After(moved) {
+			h.Open++
+			if r.Lost() {
+				h.Cut++
+			}
+		}
+	}
+	res.Handovers = append(res.Handovers, h)
+	return nil
+}
+
+// moves has the driver move the address to and fro between two guests in service.
+func (w *world) moves(ctx context.Context, res *result, srv *stage.Server, probes *probes) error {
+	if w.o.moves == 0 {
+		return nil
+	}
+	two := 2
+	if _, err := srv.SetDesired(ctx, "bare", "", api.OrderRequest{Count: &two}); err != nil {
+		return err
+	}
+	names := []string{fmt.Sprintf("bare-%d", w.o.handover+1), fmt.Sprintf("bare-%d", w.o.handover+2)}
+	if err := w.phase(ctx, res, srv, "a second guest, for the moves", launchLimit, stage.Settled(names...), expect{kind: "scale_out", cause: "manual"}); err != nil {
+		return err
+	}
+	g, err := srv.View(ctx)
+	if err != nil {
+		return err
+	}
+	// The driver alone, in the server's place: so one at a time moves it.
+	if err := srv.Stop(); err != nil {
+		return err
+	}
+	if err := w.moveToAndFro(ctx, res, g, probes); err != nil {
+		return err
+	}
+	return srv.Run(ctx)
+}
+
+func (w *world) moveToAndFro(ctx context.Context, res *result, g api.Group, probes *probes) error {
+	transport, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return errors.New("the default transport is another")
+	}
+	transport.DialContext = w.cloud.Namespace().DialContext // the driver begins with a copy
+	p, err := openstack.New(openstack.Config{Config: cloud.Config{Cloud: lab.Member, CloudsFile: w.cloud.CloudsFile()}}, owner, map[string]openstack.Template{
+		"bare": {
+			Image: lab.Image, Flavor: lab.Flavor, Networks: []openstack.Interface{{Network: network}}, MemberAddress: openstack.MemberFixed,
+			PublicAddress: &openstack.PublicAddress{Network: lab.External},
+		},
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	var gaps, calls []time.Duration
+	at := g.PublicUUID
+	for range w.o.moves {
+		to := g.Instances[0]
+		if to.UUID == at {
+			to = g.Instances[1]
+		}
+		begun := time.Now()
+		if err := p.MoveAddress(ctx, scaling.Ref{ID: to.ID, Group: "bare", Name: to.Name, UUID: to.UUID}); err != nil {
+			return err
+		}
+		calls = append(calls, time.Since(begun))
+		if err := probes.await(ctx, to.Name, begun); err != nil {
+			return err
+		}
+		found, _, err := probes.gap(begun, time.Now(), to.Name)
+		if err != nil {
+			return err
+		}
+		gaps = append(gaps, found.length)
+		at = to.UUID
+	}
+	res.Moves = summarize(gaps, calls)
+	if res.Moves.P99 >= 1000 {
+		res.note("the aim, a p99 under 1 s, was missed")
+	}
+	return nil
+}
+
+// releaseAddress gives the group's address back: it is kept for as long as the group
+// is, so a person does.
+func (w *world) releaseAddress(ctx context.Context, address string) error {
+	return w.scr.step("openstack floating ip delete: the group's address is given back", func() error {
+		return w.client(ctx, nil, "floating", "ip", "delete", address)
+	})
+}
+
+// leg is a port of this machine in the tenant network: without a balancer the
+// members are reached at their fixed addresses, as by a scalehook that runs inside.
+type leg struct {
+	w  *world
+	id string
+}
+
+const legName = "leg0"
+
+func (l *leg) add(ctx context.Context) error {
+	var port struct {
+		ID      string `json:"id"`
+		MAC     string `json:"mac_address"`
+		Address []struct {
+			IP string `json:"ip_address"`
+		} `json:"fixed_ips"`
+	}
+	var nets []struct{ ID, Name string }
+	if err := l.w.client(ctx, &nets, "network", "list", "--name", network); err != nil || len(nets) != 1 {
+		return fmt.Errorf("find %s: %v: %w", network, nets, err)
+	}
+	if err := l.w.clientAs(ctx, lab.Admin, &port, "port", "create", "--network", nets[0].ID, "--host", lab.Host, "--no-security-group", "--disable-port-security", "demo-leg"); err != nil {
+		return err
+	}
+	l.id = port.ID
+	if len(port.Address) != 1 {
+		return fmt.Errorf("the port has the addresses %+v, want one", port.Address)
+	}
+	for _, args := range [][]string{
+		{
+			"ovs-vsctl", "--db=unix:" + filepath.Join(l.w.o.state, "ovs", "db.sock"), "--may-exist", "add-port", "br-int", legName, "--", "set", "interface", legName,
+			"type=internal", fmt.Sprintf("mac=%q", port.MAC), "external_ids:iface-id=" + port.ID, "external_ids:attached-mac=" + port.MAC,
+		},
+		{"ip", "link", "set", legName, "address", port.MAC, "mtu", "1400", "up"},
+		{"ip", "addr", "replace", port.Address[0].IP + "/24", "dev", legName},
+	} {
+		if out, err := l.w.cloud.Namespace().Command(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
+func (l *leg) remove() {
+	if l.id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := l.w.cloud.Namespace().Command(ctx, "ovs-vsctl", "--db=unix:"+filepath.Join(l.w.o.state, "ovs", "db.sock"), "--if-exists", "del-port", "br-int", legName)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(l.w.scr.out, "take the port away: %v: %s\n", err, out)
+	}
+	if err := l.w.clientAs(ctx, lab.Admin, nil, "port", "delete", l.id); err != nil {
+		fmt.Fprintf(l.w.scr.out, "take the port away: %v\n", err)
+	}
+}

@@ -1,0 +1,251 @@
+//go:build openstack
+
+package openstack_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/e2e/openstack/lab"
+	"github.com/scalehook/scalehook/e2e/openstack/stage"
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/testenv"
+)
+
+// startPair is a site whose group has adopted vm-test, with vm-test's floating IP
+// as its public address. Only orders act.
+func startPair(t *testing.T, name string, opts lab.Options) (*site, group) {
+	t.Helper()
+	s := startSite(t, name, opts)
+	s.scalehook("provision", s.provisionFile(), "--no-snapshot")
+	var addresses []floating
+	s.client(&addresses, "floating", "ip", "list")
+	if len(addresses) != 1 {
+		t.Fatalf("the floating IPs are %+v, want one", addresses)
+	}
+	s.monitor()
+	g := group{min: 1, max: 2, adopt: "vm-test", public: addresses[0].Address}
+	return s, g
+}
+
+// count is settled with so many, whatever they are called.
+func count(n int) func(api.Group) error {
+	return func(g api.Group) error {
+		names := stage.Serving(g)
+		if len(names) != n {
+			return fmt.Errorf("in service: %s", strings.Join(names, ", "))
+		}
+		return stage.Settled(names...)(g)
+	}
+}
+
+func (s *site) order(what string) {
+	s.t.Helper()
+	var err error
+	switch what {
+	case "scale-out":
+		_, err = s.server.ScaleOut(s.t.Context(), "web", "", api.OrderRequest{})
+	case "handover":
+		_, err = s.server.Handover(s.t.Context(), "web", "", api.OrderRequest{})
+	}
+	if err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// ready waits until the server, which has a fault, can be given an order.
+func (s *site) ready() {
+	s.t.Helper()
+	if _, err := s.server.Await(s.t.Context(), "the server is ready", time.Minute, func(g api.Group) error {
+		if g.ProviderSeen.IsZero() || g.PoolSeen.IsZero() {
+			return errors.New("provider or pool were not looked at")
+		}
+		return nil
+	}, nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// whole checks with the client that there are exactly the servers of the group, each
+// with one port, and that the address leads to the primary.
+func (s *site) whole(step string, view api.Group, snapshots int) {
+	s.t.Helper()
+	primary := ""
+	for _, i := range view.Instances {
+		if i.ID == view.Primary {
+			primary = i.Name
+		}
+	}
+	names := stage.Serving(view)
+	s.state().expect(s.t, step, primary, snapshots, names...)
+}
+
+// TestItIsKilledAndStartedAgain kills the server in the middle of a create, of a
+// handover and of a removal, at the calls to the cloud and between them. The next
+// start finishes or undoes what was under way; nothing is there twice.
+func TestItIsKilledAndStartedAgain(t *testing.T) {
+	s, g := startPair(t, "scnkill", lab.Options{})
+	s.serve(s.bin.scalehook, g)
+	s.await("the baseline is adopted", count(1))
+	snapshots := 0
+	for _, round := range []struct{ create, handover, remove string }{
+		{"create port.after", "move floating IP.before", "create snapshot.after"},
+		{"create server.before", "move floating IP.after", "delete server.before"},
+		{"create server.after", "", "delete server.after"},
+		{"tag server.before", "", "delete port.after"},
+	} {
+		for _, kill := range []struct {
+			point, order string
+			instances    int
+		}{{round.create, "scale-out", 2}, {round.handover, "handover", 1}, {round.remove, "handover", 1}} {
+			if kill.point == "" {
+				continue
+			}
+			t.Run(kill.order+" killed at "+kill.point, func(t *testing.T) {
+				s.killAt(t, g, kill.point, kill.order)
+			})
+			if kill.order == "handover" && kill.point == round.handover {
+				continue // the same handover is killed once more while it removes
+			}
+			view := s.await("after "+kill.point, count(kill.instances))
+			if kill.order == "handover" {
+				snapshots = min(snapshots+1, 2) // snapshots_keep
+			}
+			s.whole("after "+kill.point, view, snapshots)
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	s.quota(t, g)
+	s.empty(g)
+	s.forget()
+}
+
+// killAt runs the server with a fault until it is killed there, and starts it again
+// without. An order is given unless one like it is under way.
+func (s *site) killAt(t *testing.T, g group, point, order string) {
+	t.Helper()
+	under, err := s.server.View(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.serve(s.bin.faulty, g, "SCALEHOOK_FAULT=openstack."+point+":1")
+	if len(under.Activities) == 0 {
+		s.ready()
+		s.order(order)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := s.server.Killed(ctx); err != nil {
+		t.Fatalf("at %s: %v", point, err)
+	}
+	s.serve(s.bin.scalehook, g)
+}
+
+// quota uses up the project's instances: a launch ends as no_capacity, and is taken
+// up again once there is room.
+func (s *site) quota(t *testing.T, g group) {
+	t.Run("an exceeded quota is no capacity", func(t *testing.T) {
+		before, err := s.server.View(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.OpenStack(t, lab.Admin, "quota", "set", "--instances", "1", s.name)
+		s.order("scale-out")
+		s.await("no_capacity", func(g api.Group) error {
+			if !slices.Contains(g.Statuses, "no_capacity") {
+				return fmt.Errorf("statuses %v", g.Statuses)
+			}
+			return nil
+		})
+		s.pool(s.state().fixed(before.Instances[0].Name))
+		s.OpenStack(t, lab.Admin, "quota", "set", "--instances", "5", s.name)
+		testenv.Eventually(t, limit, "the order is taken again", func() error {
+			_, err := s.server.SetDesired(t.Context(), "web", "", api.OrderRequest{Count: &[]int{2}[0]})
+			return err
+		})
+		view := s.await("there is room again", func(g api.Group) error {
+			if slices.Contains(g.Statuses, "no_capacity") {
+				return fmt.Errorf("statuses %v", g.Statuses)
+			}
+			return count(2)(g)
+		})
+		s.whole("with room", view, len(s.state().images))
+	})
+}
+
+// forget removes the group's snapshots, which are kept by design.
+func (s *site) forget() {
+	s.t.Helper()
+	var images []image
+	s.client(&images, "image", "list", "--private")
+	for _, one := range images {
+		s.client(nil, "image", "delete", one.ID)
+	}
+}
+
+// TestServicesThatAreDown takes services of the cloud away while something is under
+// way. What works goes on working, and what was begun is finished afterwards.
+func TestServicesThatAreDown(t *testing.T) {
+	s, g := startPair(t, "scndown", lab.Options{Alone: true})
+	s.serve(s.bin.scalehook, g)
+	s.await("the baseline is adopted", count(1))
+	baseline := s.state()
+	t.Run("nova-compute during a scale-out", func(t *testing.T) {
+		s.StopService(t, "nova-compute")
+		s.order("scale-out")
+		s.await("a launch is under way", func(g api.Group) error {
+			if len(g.Instances) != 2 || len(g.Activities) != 1 {
+				return fmt.Errorf("%d instances", len(g.Instances))
+			}
+			return nil
+		})
+		s.holds(t, 10*time.Second, baseline.fixed("vm-test"))
+		s.StartService(t, "nova-compute")
+		s.whole("nova-compute is back", s.await("nova-compute is back", count(2)), 0)
+	})
+	t.Run("neutron during a handover", func(t *testing.T) {
+		both := s.state()
+		s.StopService(t, "neutron-server")
+		s.order("handover")
+		s.await("the baseline drains", func(g api.Group) error {
+			for _, i := range g.Instances {
+				if i.Name == "vm-test" && i.State == "draining" {
+					return nil
+				}
+			}
+			return errors.New(stage.Short(g))
+		})
+		// Past the drain's deadline it is still there: the address leads to it.
+		s.holds(t, 15*time.Second, both.fixed("vm-test-clone"))
+		rows, err := s.SQL(t.Context(), fmt.Sprintf("select vm_state from nova.instances where deleted = 0 and display_name = 'vm-test' and project_id = '%s'", s.id))
+		if err != nil || rows != "active" {
+			t.Errorf("vm-test is %q (%v) while the address cannot be moved, want active", rows, err)
+		}
+		s.StartService(t, "neutron-server")
+		s.whole("neutron is back", s.await("neutron is back", stage.Settled("vm-test-clone")), 1)
+	})
+	s.empty(g)
+	s.forget()
+}
+
+// holds watches that HAProxy goes on using the members at these addresses.
+func (s *site) holds(t *testing.T, d time.Duration, addresses ...string) {
+	t.Helper()
+	s.pool(addresses...)
+	for begun := time.Now(); time.Since(begun) < d; time.Sleep(500 * time.Millisecond) {
+		got, err := s.haproxy.Taking(t.Context())
+		if err != nil || len(got) != len(addresses) {
+			t.Fatalf("HAProxy uses %v (%v), want %v", got, err, addresses)
+		}
+	}
+}
