@@ -220,7 +220,7 @@ func (c *Cloud) service(ctx context.Context, kind, version string, aliases ...st
 // endpoint chooses from the catalog. Unlike gophercloud's own choice it asks no
 // endpoint which versions it has: that would be a request without a context.
 func (c *Cloud) endpoint(catalog []tokens.CatalogEntry, kinds []string) (string, error) {
-	var known, regions, faces []string
+	var known, regions, faces, urls []string
 	for _, kind := range kinds {
 		for _, entry := range catalog {
 			known = append(known, entry.Type)
@@ -236,12 +236,22 @@ func (c *Cloud) endpoint(catalog []tokens.CatalogEntry, kinds []string) (string,
 				// "volume" was the type of versions 1 and 2.
 				old := strings.Contains(e.URL, "/v1/") || strings.Contains(e.URL, "/v2/")
 				if gophercloud.Availability(e.Interface) == c.login.face && (kind != "volume" || !old) {
-					return e.URL, nil
+					urls = append(urls, e.URL)
 				}
 			}
 		}
+		if len(urls) > 0 {
+			break // what follows are other names of the same service
+		}
 	}
+	several := slices.Clone(regions)
+	slices.Sort(several)
+	several = slices.Compact(several)
 	switch {
+	case len(urls) > 0 && c.login.region == "" && len(several) > 1:
+		return "", scaling.Errorf(scaling.Permanent, "service %s is in several regions: state region: %s", kinds[0], listed(several))
+	case len(urls) > 0:
+		return urls[0], nil
 	case len(regions) == 0:
 		return "", NotThere("service", kinds[0], known)
 	case len(faces) == 0:

@@ -104,6 +104,9 @@ func (f *fake) revoke() {
 func (f *fake) open(t *testing.T, cfg Config, entry string) (*Cloud, *bytes.Buffer) {
 	t.Helper()
 	dir := bare(t)
+	if !strings.Contains(entry, "region") {
+		entry += "    region_name: RegionOne\n"
+	}
 	cfg.Cloud = "c"
 	cfg.CloudsFile = write(t, filepath.Join(dir, "clouds.yaml"), fmt.Sprintf(
 		"clouds:\n  c:\n    auth: {auth_url: %s/v3, username: u, password: secret, project_name: demo}\n%s", f.URL, entry))
@@ -216,6 +219,10 @@ func TestWhichEndpointIsTaken(t *testing.T) {
 	inside, _ := f.open(t, Config{Interface: "internal"}, "")
 	if image, err := inside.Image(t.Context()); err != nil || image.ServiceURL("images") != f.URL+"/image/v2/images" {
 		t.Errorf("%v, %v", image, err)
+	}
+	several, _ := f.open(t, Config{}, "    # no region\n")
+	if _, err := several.Compute(t.Context()); err == nil || !strings.Contains(err.Error(), `state region: "RegionOne", "RegionTwo"`) {
+		t.Error(err)
 	}
 	wrong, _ := f.open(t, Config{Region: "RegionOnne"}, "")
 	if _, err := wrong.Compute(t.Context()); err == nil || !strings.Contains(err.Error(), `did you mean "RegionOne"`) || scaling.ClassOf(err) != scaling.Permanent {
