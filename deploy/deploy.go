@@ -23,6 +23,7 @@ func files() map[string]string {
 		"haproxy":      "haproxy.cfg",
 		"kvm":          "scalehook-kvm.yml",
 		"scalehook":    "scalehook.yml",
+		"provision":    "provision.yml",
 	}
 }
 

@@ -3,15 +3,14 @@ package provision
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/keypairs"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
+	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/attributestags"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/routers"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/security/groups"
@@ -204,8 +203,7 @@ func (c *client) tag(ctx context.Context, collection, id string, tags []string) 
 		return err
 	}
 	for _, tag := range tags {
-		resp, err := api.Put(ctx, api.ServiceURL(collection, id, "tags", url.PathEscape(tag)), nil, nil, &gophercloud.RequestOpts{OkCodes: []int{http.StatusCreated}})
-		if _, _, err = gophercloud.ParseResponse(resp, err); err != nil {
+		if err := attributestags.Add(ctx, api, collection, id, tag).ExtractErr(); err != nil {
 			return cloud.Error(err, "tag %s %s with %s", collection, id, tag)
 		}
 	}
@@ -217,9 +215,7 @@ func (c *client) untag(ctx context.Context, collection, id, tag string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := api.Delete(ctx, api.ServiceURL(collection, id, "tags", url.PathEscape(tag)), nil)
-	_, _, err = gophercloud.ParseResponse(resp, err)
-	return gone(cloud.Error(err, "take the tag %s off %s %s", tag, collection, id))
+	return gone(cloud.Error(attributestags.Delete(ctx, api, collection, id, tag).ExtractErr(), "take the tag %s off %s %s", tag, collection, id))
 }
 
 // remove removes something of the network service.
@@ -229,8 +225,21 @@ func (c *client) remove(ctx context.Context, collection, id string) error {
 		return err
 	}
 	return c.insist(ctx, func() error {
-		resp, err := api.Delete(ctx, api.ServiceURL(collection, id), nil)
-		_, _, err = gophercloud.ParseResponse(resp, err)
+		var err error
+		switch collection {
+		case collNetworks:
+			err = networks.Delete(ctx, api, id).ExtractErr()
+		case collSubnets:
+			err = subnets.Delete(ctx, api, id).ExtractErr()
+		case collRouters:
+			err = routers.Delete(ctx, api, id).ExtractErr()
+		case collPorts:
+			err = ports.Delete(ctx, api, id).ExtractErr()
+		case collGroups:
+			err = groups.Delete(ctx, api, id).ExtractErr()
+		case collAddress:
+			err = floatingips.Delete(ctx, api, id).ExtractErr()
+		}
 		return cloud.Error(err, "remove %s %s", collection, id)
 	})
 }

@@ -221,6 +221,7 @@ func (f *File) defaults() {
 	if f.Owner == "" {
 		f.Owner = defaultOwner
 	}
+	f.Cloud.SetDirectory(filepath.Dir(f.path))
 	if n := f.Network; n != nil && n.Subnet != nil {
 		if n.Subnet.Name == "" {
 			n.Subnet.Name = n.Name + "-subnet"
@@ -233,7 +234,6 @@ func (f *File) defaults() {
 		if s.BootDeadline == 0 {
 			s.BootDeadline = defaultBoot
 		}
-		s.UserData = f.local(s.UserData)
 	}
 	f.Cloud.SetDirectory(filepath.Dir(f.path))
 	if f.Key != nil {

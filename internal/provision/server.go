@@ -120,7 +120,7 @@ func (f *File) userData() ([]byte, error) {
 	case s.UserData == "":
 		return nil, nil
 	}
-	text, err := os.ReadFile(s.UserData)
+	text, err := os.ReadFile(f.local(s.UserData))
 	if err != nil {
 		return nil, fmt.Errorf("read the user data: %w", err)
 	}

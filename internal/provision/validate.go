@@ -3,6 +3,7 @@ package provision
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"regexp"
@@ -86,6 +87,8 @@ func line(node *yaml.Node, path string) int {
 var (
 	lineRE    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 	unknownRE = regexp.MustCompile("^field (.+) not found in type .*$")
+	addressRE = regexp.MustCompile(`^(?:netip\.)?Parse(Addr|Prefix)\("(.*?)"\)`)
+	valueRE   = regexp.MustCompile(`"([^"]+)"`)
 	kindRE    = regexp.MustCompile("^cannot unmarshal !!\\w+(?: `(.*)`)? into (.+)$")
 )
 
@@ -102,11 +105,16 @@ func (f *File) worded(err error) error {
 		if m := lineRE.FindStringSubmatch(text); m != nil {
 			at, _ = strconv.Atoi(m[1])
 			text = m[2]
-		} else if m := regexp.MustCompile(`"([^"]+)"`).FindStringSubmatch(text); m != nil {
+		} else if m := valueRE.FindStringSubmatch(text); m != nil {
 			at = quoted(f.root, m[1]) // an address or a range that does not parse is named by its value alone
 		}
 		if m := unknownRE.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("unknown key %q: see docs/provisioning.md for the keys there are", m[1])
+		} else if m := addressRE.FindStringSubmatch(text); m != nil {
+			text = fmt.Sprintf("%q is no address like 192.168.100.1", m[2])
+			if m[1] == "Prefix" {
+				text = fmt.Sprintf("%q is no range like 192.168.100.0/24", m[2])
+			}
 		} else if m := kindRE.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("%q does not belong here: see docs/provisioning.md", m[1])
 			if m[2] == "time.Duration" {
@@ -145,6 +153,11 @@ func (f *File) validate() error {
 	}
 	if f.Network == nil && f.SecurityGroup == nil && f.Key == nil && f.Server == nil {
 		p.addf("name", "there is nothing to provision: add network, security_group, key or server")
+	}
+	if err := f.Cloud.Validate(); err != nil {
+		for text := range strings.Lines(err.Error()) {
+			p.addf("cloud", "%s", strings.TrimSpace(text))
+		}
 	}
 	f.validateNetwork(p)
 	f.validateGroup(p)
@@ -317,8 +330,11 @@ func (f *File) validateServer(p *problems) {
 		if s.Report {
 			p.addf("server.report", "not beside user_data: a guest takes one script for its first boot")
 		}
-		if info, err := os.Stat(s.UserData); err != nil {
-			p.addf("server.user_data", "%v", err)
+		if info, err := os.Stat(f.local(s.UserData)); err != nil {
+			if inner, ok := errors.AsType[*fs.PathError](err); ok {
+				err = inner.Err
+			}
+			p.addf("server.user_data", "%s: %v", s.UserData, err)
 		} else if info.Size() > maxUserData {
 			p.addf("server.user_data", "%s has %d bytes, and a cloud takes at most %d", s.UserData, info.Size(), maxUserData)
 		}

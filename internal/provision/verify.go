@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -49,6 +51,8 @@ type verifier struct {
 	report []Check
 	// dial reaches the server; tests put something else in its place.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// console reads what a guest wrote.
+	console func(ctx context.Context, server string) (string, error)
 }
 
 // tryFor bounds one attempt; what fails is tried again until ctx ends, since a guest
@@ -63,7 +67,7 @@ func (p *Provisioner) Verify(ctx context.Context) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verifier{p: p, w: w, dial: (&net.Dialer{}).DialContext}
+	v := &verifier{p: p, w: w, dial: (&net.Dialer{}).DialContext, console: p.c.console}
 	return v.run(ctx)
 }
 
@@ -102,11 +106,16 @@ func (v *verifier) run(ctx context.Context) ([]Check, error) {
 		host = seen.address.Address.String()
 		v.ok("floating IP", "%s", host)
 	}
+	// Side by side: each goes on until it succeeds or the time is over.
+	service, inside := *v, *v
+	service.report, inside.report = nil, nil
+	var both sync.WaitGroup
 	if host != "" && f.Service != nil {
-		v.service(ctx, host)
+		both.Go(func() { service.service(ctx, host) })
 	}
-	v.inside(ctx, seen.server.ID, host)
-	return v.report, nil
+	both.Go(func() { inside.inside(ctx, seen.server.ID, host) })
+	both.Wait()
+	return slices.Concat(v.report, service.report, inside.report), nil
 }
 
 // again repeats an attempt until it succeeds or ctx ends, and returns the last error.
@@ -213,15 +222,14 @@ func remotely(ctx context.Context, conn *ssh.Client, command string) (string, er
 	if err != nil {
 		return "", err
 	}
+	defer func() { _ = session.Close() }() // it ended with the command, or nobody waits for it
 	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
 	defer stop()
-	var out bytes.Buffer
-	session.Stdout, session.Stderr = &out, &out
-	err = session.Run(command)
+	out, err := session.CombinedOutput(command)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return out.String(), err
+	return string(out), err
 }
 
 func lastLine(text string) string {
@@ -280,13 +288,6 @@ func (v *verifier) login(ctx context.Context, server, host string) (*ssh.Client,
 	}
 	v.ok("login by ssh", "%s@%s; %s", f.Verify.User, host, said)
 	return ssh.NewClient(conn, channels, requests), nil
-}
-
-func (v *verifier) console(ctx context.Context, server string) (string, error) {
-	if v.p.c == nil {
-		return "", errors.New("there is no console")
-	}
-	return v.p.c.console(ctx, server)
 }
 
 // hostKeys finds the keys that cloud-init and CirrOS write on the console, each kind
