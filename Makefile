@@ -3,7 +3,7 @@
 # (tools/as-root), and leaves nothing of its own in the tree.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean tour bench-exporter bench-engine fuzz lint fmt clean
+.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean demo-openstack tour bench-exporter bench-engine fuzz lint fmt clean
 
 GO      := tools/env go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -41,6 +41,12 @@ demo: ## Watch it scale real VMs under load, without losing a request; installs 
 demo-clean: ## Remove what a killed demo may have left; root or sudo
 	$(GO) build -o bin/demo ./e2e/demo
 	@tools/as-root bin/demo --clean
+
+demo-openstack: ## The same on a real OpenStack with real guests, which it brings up and ends; about ten minutes; root or sudo
+	@deploy/setup/install openstack
+	@$(MAKE) --no-print-directory build
+	$(GO) build -o bin/demo-openstack ./e2e/openstack/demo
+	@tools/as-root bin/demo-openstack $(DEMO_FLAGS)
 
 tour: build ## The real server over simulated VMs, about a minute; no root
 	$(GO) build -o bin/tour ./e2e/tour

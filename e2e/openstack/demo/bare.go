@@ -159,8 +159,7 @@ func (w *world) moves(ctx context.Context, res *result, srv *stage.Server, probe
 	if w.o.moves == 0 {
 		return nil
 	}
-	two := 2
-	if _, err := srv.SetDesired(ctx, "bare", "", api.OrderRequest{Count: &two}); err != nil {
+	if _, err := srv.ScaleOut(ctx, "bare", "", api.OrderRequest{}); err != nil {
 		return err
 	}
 	names := []string{fmt.Sprintf("bare-%d", w.o.handover+1), fmt.Sprintf("bare-%d", w.o.handover+2)}
