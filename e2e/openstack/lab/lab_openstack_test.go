@@ -25,26 +25,20 @@ import (
 func private(t *testing.T, virt Virt) *Cloud {
 	t.Helper()
 	testenv.Need(t, testenv.Root, installed(virt))
-	c, err := Up(t.Context(), Options{Virt: virt, Octavia: true, Private: true, State: "/var/lib/scalehook-openstack-test-" + string(virt), Progress: t.Output()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	state := "/var/lib/scalehook-openstack-test-" + string(virt)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
-		if err := c.Down(ctx, true); err != nil {
-			t.Error(err)
-		}
-		if left := c.d.ours(); len(left) > 0 {
-			t.Errorf("processes left: %v", left)
-		}
-		if mentioned := commandsThatMention(t, c.State()); len(mentioned) > 0 {
+		end(t, state, true)
+		if mentioned := commandsThatMention(t, state); len(mentioned) > 0 {
 			t.Errorf("processes left:\n%s", strings.Join(mentioned, "\n"))
 		}
-		if _, err := os.Stat(c.State()); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(state); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the state folder is still there: %v", err)
 		}
 	})
+	c, err := Up(t.Context(), Options{Virt: virt, Octavia: true, Private: true, State: state, Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
@@ -95,31 +89,22 @@ func awaitStatus(t *testing.T, c *Cloud, server, want string) named {
 func network(t *testing.T, c *Cloud, name, cidr string) {
 	t.Helper()
 	c.OpenStack(t, Member, "network", "create", name)
-	t.Cleanup(func() { c.tidy(t, "network", "delete", name) })
+	t.Cleanup(func() { c.OpenStack(t, Member, "network", "delete", name) })
 	c.OpenStack(t, Member, "subnet", "create", name, "--network", name, "--subnet-range", cidr)
 }
 
 func server(t *testing.T, c *Cloud, name string, args ...string) {
 	t.Helper()
 	c.OpenStack(t, Member, append([]string{"--os-compute-api-version", "2.52", "server", "create", name, "--flavor", Flavor, "--image", Image}, args...)...)
-	t.Cleanup(func() { c.tidy(t, "server", "delete", "--wait", name) })
-}
-
-// tidy is OpenStack for a test that is over.
-func (c *Cloud) tidy(t *testing.T, args ...string) {
-	t.Helper()
-	if _, err := c.Client(context.Background(), Member, args...); err != nil {
-		t.Error(err)
-	}
+	t.Cleanup(func() { c.OpenStack(t, Member, "server", "delete", "--wait", name) })
 }
 
 func TestPretendedGuestsTakeOrders(t *testing.T) {
 	c := Start(t, Options{Virt: Fake, Octavia: true})
 	name := fmt.Sprintf("labtest%d", os.Getpid())
 	t.Cleanup(func() {
-		left, err := c.leftovers(context.Background(), name)
-		if err != nil || len(left) > 0 {
-			t.Errorf("left over: %v %v", left, err)
+		if left := c.Leftovers(t, name); len(left) > 0 {
+			t.Errorf("left over: %v", left)
 		}
 	})
 	network(t, c, name, "10.99.0.0/24")
@@ -229,12 +214,12 @@ func TestRealGuestsAnswerAtTheirFloatingIP(t *testing.T) {
 	c := private(t, QEMU)
 	network(t, c, "real", "10.97.0.0/24")
 	c.OpenStack(t, Member, "router", "create", "real")
-	t.Cleanup(func() { c.tidy(t, "router", "delete", "real") })
+	t.Cleanup(func() { c.OpenStack(t, Member, "router", "delete", "real") })
 	c.OpenStack(t, Member, "router", "set", "real", "--external-gateway", External)
 	c.OpenStack(t, Member, "router", "add", "subnet", "real", "real")
-	t.Cleanup(func() { c.tidy(t, "router", "remove", "subnet", "real", "real") })
+	t.Cleanup(func() { c.OpenStack(t, Member, "router", "remove", "subnet", "real", "real") })
 	c.OpenStack(t, Member, "security", "group", "create", "real")
-	t.Cleanup(func() { c.tidy(t, "security", "group", "delete", "real") })
+	t.Cleanup(func() { c.OpenStack(t, Member, "security", "group", "delete", "real") })
 	data := filepath.Join(t.TempDir(), "user-data")
 	if err := os.WriteFile(data, []byte("#!/bin/sh\necho \"USER DATA on $(hostname) $(ip -4 addr show | grep -o 'mtu [0-9]*')\"\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -245,7 +230,7 @@ func TestRealGuestsAnswerAtTheirFloatingIP(t *testing.T) {
 	address := show[struct {
 		Address string `json:"floating_ip_address"`
 	}](t, c, "floating", "ip", "create", External).Address
-	t.Cleanup(func() { c.tidy(t, "floating", "ip", "delete", address) })
+	t.Cleanup(func() { c.OpenStack(t, Member, "floating", "ip", "delete", address) })
 	c.OpenStack(t, Member, "server", "add", "floating", "ip", "real", address)
 
 	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: c.Namespace().DialContext}}

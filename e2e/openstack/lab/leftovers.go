@@ -36,7 +36,7 @@ const neutronQuery = `union all select '%s', %s, x.id,
 // balancers of all projects, each as "KIND NAME (ID)". There is no volume service.
 func (c *Cloud) Leftovers(t testing.TB, prefix string) []string {
 	t.Helper()
-	left, err := c.leftovers(t.Context(), prefix)
+	left, err := c.leftovers(lasting(t), prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +55,8 @@ func (c *Cloud) leftovers(ctx context.Context, prefix string) ([]string, error) 
 	} {
 		neutron = append(neutron, fmt.Sprintf(neutronQuery, table.kind, table.name, table.name, table.table))
 	}
+	ctx, cancel := context.WithTimeout(ctx, clientLimit)
+	defer cancel()
 	rows, err := c.SQL(ctx, fmt.Sprintf(leftoverQuery, strings.Join(neutron, "\n")))
 	if err != nil {
 		return nil, fmt.Errorf("look for leftovers: %w", err)

@@ -55,26 +55,41 @@ func Start(t testing.TB, opts Options) *Cloud {
 		}
 		other.opts.Progress = opts.Progress
 		t.Cleanup(func() {
-			if _, err := Up(context.Background(), other.opts); err != nil {
+			if _, err := Up(lasting(t), other.opts); err != nil {
 				t.Errorf("bring the cloud of %s back: %v", other.opts.State, err)
 			}
 		})
 	}
 	before, err := Find(opts.State)
 	ran := err == nil && before.Running()
+	if !ran {
+		t.Cleanup(func() { end(t, opts.State, false) })
+	}
 	c, err := Up(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ran {
-		t.Cleanup(func() {
-			if err := c.Down(context.Background(), false); err != nil {
-				t.Error(err)
-			}
-		})
-	}
 	return c
 }
+
+// end ends the cloud of a folder, even one that did not come up wholly.
+func end(t testing.TB, state string, wipe bool) {
+	t.Helper()
+	c, err := Find(state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = c.Down(lasting(t), wipe)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// lasting is the context of something that bounds itself and is done in a test's
+// clean-up too, when its own context has ended.
+func lasting(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 
 // installed holds when the machine has the packages.
 func installed(virt Virt) testenv.Requirement {
@@ -132,8 +147,8 @@ func (c *Cloud) StopService(t testing.TB, name string) {
 	if _, err := c.service(name); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.startAgain(context.Background(), t, name) })
-	if err := c.d.terminate(t.Context(), 5*time.Second, name); err != nil {
+	t.Cleanup(func() { c.StartService(t, name) })
+	if err := c.d.terminate(lasting(t), 5*time.Second, name); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,14 +157,10 @@ func (c *Cloud) StopService(t testing.TB, name string) {
 // API answers, or nova-compute has reported itself.
 func (c *Cloud) StartService(t testing.TB, name string) {
 	t.Helper()
-	c.startAgain(t.Context(), t, name)
-}
-
-func (c *Cloud) startAgain(ctx context.Context, t testing.TB, name string) {
-	t.Helper()
 	if c.d.alive(name) {
 		return
 	}
+	ctx := lasting(t)
 	s, err := c.service(name)
 	if err != nil {
 		t.Fatal(err)
@@ -232,10 +243,11 @@ func (c *Cloud) Orders(t testing.TB, server string, orders Orders) {
 
 // OpenStack runs the real openstack client, which takes about two seconds, as one
 // of the clouds (Member, Admin and so on), and returns what it prints: JSON, where
-// the command has something to tell. A failure ends the test.
+// the command has something to tell. A failure ends the test. It works in a test's
+// clean-up as well, as every method does that takes the test.
 func (c *Cloud) OpenStack(t testing.TB, cloud string, args ...string) []byte {
 	t.Helper()
-	out, err := c.Client(t.Context(), cloud, args...)
+	out, err := c.Client(lasting(t), cloud, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

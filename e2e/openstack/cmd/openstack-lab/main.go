@@ -110,6 +110,10 @@ func status(ctx context.Context, state string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	if !cloud.Running() {
+		fmt.Printf("The cloud of %s does not run.\n", state)
+		return 1, nil
+	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, p := range cloud.Processes() {
 		pid := "-"
