@@ -122,7 +122,7 @@ func TestItIsKilledAndStartedAgain(t *testing.T) {
 			break
 		}
 	}
-	s.quota(t, g)
+	s.quota(t)
 	s.empty(g)
 	s.forget()
 }
@@ -153,7 +153,7 @@ func (s *site) killAt(t *testing.T, g group, point, order string) {
 
 // quota uses up the project's instances: a launch ends as no_capacity, and is taken
 // up again once there is room.
-func (s *site) quota(t *testing.T, g group) {
+func (s *site) quota(t *testing.T) {
 	t.Run("an exceeded quota is no capacity", func(t *testing.T) {
 		before, err := s.server.View(t.Context())
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -163,11 +164,7 @@ func (g *guests) answer(name string) http.Handler {
 func (g *guests) answered() map[string]int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := map[string]int{}
-	for name, n := range g.seen {
-		out[name] = n
-	}
-	return out
+	return maps.Clone(g.seen)
 }
 
 // metrics publishes the guests' CPU as the exporter does for libvirt's.

@@ -266,4 +266,5 @@ func TestTheSeedsScenario(t *testing.T) {
 		t.Errorf("%d of %d requests were lost: %s", len(lost), sent, strings.Join(lost[:min(5, len(lost))], "; "))
 	}
 	s.empty(g)
+	s.forget()
 }

@@ -81,8 +81,8 @@ func run(ctx context.Context, o options) (err error) {
 	}()
 	w, err := startWorld(ctx, o, scr)
 	if w != nil {
-		defer func() {
-			if cerr := w.close(); cerr != nil { //nolint:contextcheck // tidies up after an interrupt too
+		defer func() { //nolint:contextcheck // tidies up after an interrupt too, with time limits of its own
+			if cerr := w.close(); cerr != nil {
 				err = errors.Join(err, fmt.Errorf("take the cloud down: %w", cerr))
 			}
 		}()

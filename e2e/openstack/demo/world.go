@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,7 +97,7 @@ func (w *world) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := s.Listen(ctx, net.JoinHostPort(lab.Gateway().String(), fmt.Sprint(collectorPort)))
+	listener, err := s.Listen(ctx, net.JoinHostPort(lab.Gateway().String(), strconv.Itoa(collectorPort)))
 	if err != nil {
 		return fmt.Errorf("listen for the guests' reports: %w", err)
 	}
@@ -250,6 +251,21 @@ func (w *world) tidy(ctx context.Context) error {
 		out, err := w.scalehook(ctx, "provision", filepath.Join(w.dir, "provision.yml"), "--destroy")
 		w.scr.quote(out)
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = w.scr.step("openstack image delete: what was saved before removals stays until a person removes it", func() error {
+		var images []struct{ ID string }
+		if err := w.client(ctx, &images, "image", "list", "--private"); err != nil {
+			return err
+		}
+		for _, i := range images {
+			if err := w.client(ctx, nil, "image", "delete", i.ID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err
