@@ -98,18 +98,24 @@ func (p *Pool) Capabilities() scaling.Capabilities {
 	return scaling.Capabilities{Drain: t.zero, Health: t.checked}
 }
 
-// stale is how old what was found around the members may be. That the load balancer or
-// the pool is gone is noticed at once, everything else by then.
-const stale = time.Minute
+// stale is how old what was found around the members may be, and staleNothing that
+// there was no pool. That the load balancer or the pool is gone is noticed at once.
+const (
+	stale        = time.Minute
+	staleNothing = 10 * time.Second
+)
 
-// locate returns what there is for the group, as it was not long ago.
-func (p *Pool) locate(ctx context.Context) (*site, error) {
+// locate returns what there is for the group, as it was not long ago. Whoever is going
+// to make what is missing has to look first.
+func (p *Pool) locate(ctx context.Context, makes bool) (*site, error) {
 	p.mu.Lock()
 	at := p.at
 	p.mu.Unlock()
-	// What is not whole yet is being made, by us or by another.
-	if at != nil && at.pool != nil && time.Since(at.looked) < stale {
-		return at, nil
+	if at != nil {
+		age := time.Since(at.looked)
+		if at.pool != nil && age < stale || at.pool == nil && !makes && age < staleNothing {
+			return at, nil
+		}
 	}
 	at, err := p.look(ctx)
 	if err != nil {
@@ -145,7 +151,7 @@ func (p *Pool) Observe(ctx context.Context) (scaling.PoolStatus, error) {
 
 func (p *Pool) observe(ctx context.Context) (scaling.PoolStatus, error) {
 	for again := false; ; again = true {
-		at, err := p.locate(ctx)
+		at, err := p.locate(ctx, false)
 		if err != nil || at.pool == nil {
 			return scaling.PoolStatus{}, err
 		}
@@ -266,7 +272,7 @@ func (p *Pool) apply(ctx context.Context, want scaling.Pool) error {
 // ready returns the group's pool, made if anybody is to serve in it, at a load
 // balancer that is not in ERROR. Its pool is nil if there is none and none is needed.
 func (p *Pool) ready(ctx context.Context, want wish) (*site, error) {
-	at, err := p.locate(ctx)
+	at, err := p.locate(ctx, want.needs())
 	if err != nil {
 		return nil, err
 	}

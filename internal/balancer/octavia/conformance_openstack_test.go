@@ -58,7 +58,7 @@ func TestConformance(t *testing.T) {
 					t.Errorf("after the first look (-want +got):\n%s", diff)
 				}
 				return scalingtest.BalancerUnderTest{
-					Balancer: p, Group: web, Foreign: "theirs",
+					Balancer: p, Group: web, Foreign: "theirs", Settle: within,
 					Backend:     func(*testing.T) scalingtest.Backend { return backend{s.addr(), beats} },
 					Unreachable: func(t *testing.T) scaling.Balancer { return s.at(t, cfg, "http://127.0.0.1:1") },
 					Silent:      func(t *testing.T) scaling.Balancer { return s.at(t, cfg, "http://"+silent(t)) },

@@ -19,7 +19,7 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// settleTime bounds every wait of the balancer's suite.
+// settleTime bounds every wait of the balancer's suite, unless it is given more.
 const settleTime = 20 * time.Second
 
 // BalancerUnderTest is one group's pool at a balancer, without members of ours.
@@ -39,6 +39,9 @@ type BalancerUnderTest struct {
 	// Silent one that accepts calls and never answers, Missing one whose pool does
 	// not exist.
 	Unreachable, Silent, Missing func(t *testing.T) scaling.Balancer
+	// Settle bounds every wait for the balancer, where a change takes it seconds. At least
+	// 20s.
+	Settle time.Duration
 }
 
 // Backend is what a member points to.
@@ -443,7 +446,7 @@ func (b *balancerCase) await(desc string, done func(scaling.PoolStatus) bool, wa
 
 func (b *balancerCase) eventually(desc string, check func() error) {
 	b.t.Helper()
-	end := time.Now().Add(settleTime)
+	end := time.Now().Add(max(b.Settle, settleTime))
 	for {
 		err := check()
 		if err == nil {
