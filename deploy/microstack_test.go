@@ -97,7 +97,7 @@ func TestMicroStacksFilesAreValidAndFitTogether(t *testing.T) {
 		"the key pair":           {g.Template.KeyPair, file.Key.Name},
 		"the user data":          {g.Template.UserData, file.Server.UserData},
 		"the external network":   {g.Template.FloatingNetwork, file.FloatingIP.Network},
-		"the service's port":     {strconv.Itoa(g.Port), fmt.Sprint(file.Service.Port)},
+		"the service's port":     {strconv.Itoa(g.Port), strconv.Itoa(int(file.Service.Port))},
 		"the responder's port":   {strconv.Itoa(g.Port), one(t, string(read(t, "microstack/responder.sh")), `port=\$\{RESPONDER_PORT:-(\d+)\}`)},
 		"the backend":            {g.Pool.Backend, one(t, haproxy, `^backend (\S+)`)},
 		"HAProxy's socket":       {s.Balancers.Edge.HAProxy.Sockets[0].Address, one(t, haproxy, `^ *stats socket (\S+)`)},

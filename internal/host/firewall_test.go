@@ -130,23 +130,37 @@ EOF`,
 
 func TestATableThatIsNotOursToChangeIsNamedWithTheCommandThatHelps(t *testing.T) {
 	t.Parallel()
-	n := newTopology(t)
-	n.host.sh(t, `nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'`)
-	report, err := n.apply(t, n.config())
-	if err == nil || !strings.Contains(err.Error(), "inet filter forward drops forwarded packets of the guests (policy drop)") {
-		t.Fatalf("%v", err)
-	}
-	if len(report.Done) != 2 {
-		t.Errorf("the rest was not done: %v", report.Done)
-	}
-	n.mustNotPass(t)
-	_, commands, _ := strings.Cut(err.Error(), "until the next boot: ")
-	n.host.sh(t, commands)
-	n.mustApply(t, n.config())
-	n.mustPass(t)
-	n.mustNotBeReached(t)
-	if s := n.show(t); !s.InForce {
-		t.Error(asJSON(s))
+	for name, c := range map[string]struct{ script, chain string }{
+		"a table of somebody's own": {
+			`nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'`,
+			"inet filter forward",
+		},
+		"one of iptables' name that iptables cannot read": {
+			"nft -f - <<EOF\ntable ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority 0; policy drop;\n\t\tct state vmap { invalid : drop }\n\t}\n}\nEOF",
+			"ip filter FORWARD",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newTopology(t)
+			n.host.sh(t, c.script)
+			report, err := n.apply(t, n.config())
+			if err == nil || !strings.Contains(err.Error(), c.chain+" drops forwarded packets of the guests (policy drop)") {
+				t.Fatalf("%v", err)
+			}
+			if len(report.Done) != 2 {
+				t.Errorf("the rest was not done: %v", report.Done)
+			}
+			n.mustNotPass(t)
+			_, commands, _ := strings.Cut(err.Error(), "until the next boot: ")
+			n.host.sh(t, commands)
+			n.mustApply(t, n.config())
+			n.mustPass(t)
+			n.mustNotBeReached(t)
+			if s := n.show(t); !s.InForce {
+				t.Error(asJSON(s))
+			}
+		})
 	}
 }
 

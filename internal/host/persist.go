@@ -36,6 +36,8 @@ Wants=network-online.target
 After=network-online.target nftables.service netfilter-persistent.service ufw.service firewalld.service docker.service
 PartOf=nftables.service netfilter-persistent.service
 ReloadPropagatedFrom=nftables.service
+StartLimitIntervalSec=10min
+StartLimitBurst=20
 
 [Service]
 Type=oneshot
