@@ -238,8 +238,13 @@ func (c *Cloud) FindFloatingIP(ctx context.Context, name string) (floatingips.Fl
 	if ip, err := netip.ParseAddr(name); err == nil {
 		name = ip.String()
 	}
+	own, _, err := c.Project(ctx)
+	if err != nil {
+		return floatingips.FloatingIP{}, err
+	}
 	return find(ctx, c, t, name, func(id, name string) ([]floatingips.FloatingIP, error) {
-		return pages(ctx, floatingips.List(client, floatingips.ListOpts{ID: id, FloatingIP: name}), floatingips.ExtractFloatingIPs)
+		// An administrator sees those of all projects, and may even move them.
+		return pages(ctx, floatingips.List(client, floatingips.ListOpts{ID: id, FloatingIP: name, ProjectID: own}), floatingips.ExtractFloatingIPs)
 	})
 }
 

@@ -234,8 +234,13 @@ func (s *site) left(t *testing.T) []string {
 // client asks the openstack command, as somebody who does not trust us.
 func (s *site) client(t *testing.T, into any, args ...string) {
 	t.Helper()
-	if err := json.Unmarshal(s.OpenStack(t, lab.Member, args...), into); err != nil {
-		t.Fatal(err)
+	decode(t, s.OpenStack(t, lab.Member, args...), into)
+}
+
+func decode(t *testing.T, raw []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatalf("%v: %s", err, raw)
 	}
 }
 
