@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
@@ -60,6 +61,7 @@ func Open(cfg Config, log *slog.Logger) (*Cloud, error) {
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one, by its documentation
 	base.TLSClientConfig = l.tls
 	base.MaxIdleConnsPerHost = 16
+	base.IdleConnTimeout = 30 * time.Second // before a proxy closes them: a change on a closed one is lost
 	return &Cloud{
 		cfg: cfg, login: l, turn: make(chan struct{}, 1),
 		transport: &transport{base: base, timeout: cmp.Or(cfg.Timeout, DefaultTimeout)},

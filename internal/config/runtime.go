@@ -203,7 +203,11 @@ func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
 		for _, w := range said {
 			known.place(errors.New(w), nil, section)
 		}
-		wrong.place(err, advice, section)
+		hint := advice
+		if r.cfg.Providers[name].OpenStack != nil {
+			hint = nil // what is known of a cloud is known to its driver
+		}
+		wrong.place(err, hint, section)
 	}
 	for _, group := range slices.Sorted(maps.Keys(r.Balancers)) {
 		if _, err := r.Balancers[group].Observe(ctx); err != nil {
