@@ -295,11 +295,12 @@ func (p *Pool) ready(ctx context.Context, want wish) (*site, error) {
 	if !want.needs() && (at.pool == nil || at.listener == nil) {
 		return at, nil
 	}
-	if err := p.complete(ctx, at); err != nil {
+	whole := *at
+	if err := p.complete(ctx, &whole); err != nil {
 		return nil, err
 	}
-	p.remember(at)
-	return at, nil
+	p.remember(&whole)
+	return &whole, nil
 }
 
 // do makes one change of one member. One that is gone already was to be removed, or

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -141,7 +142,7 @@ func (p *Pool) makeMonitor(ctx context.Context, s *site) error {
 	case want.Type == none:
 		return nil
 	case have == nil:
-		return p.write(ctx, s, "monitor.create", func(c *gophercloud.ServiceClient) error {
+		err := p.write(ctx, s, "monitor.create", func(c *gophercloud.ServiceClient) error {
 			made, err := monitors.Create(ctx, c, monitors.CreateOpts{
 				Name: p.b.namer.object(p.group), Tags: p.b.namer.tags(p.group, ""), PoolID: s.pool.ID, Type: want.Type,
 				Delay: seconds(want.Delay), Timeout: seconds(want.Timeout), MaxRetries: want.Rise, MaxRetriesDown: want.Fall,
@@ -152,6 +153,10 @@ func (p *Pool) makeMonitor(ctx context.Context, s *site) error {
 			}
 			return err
 		}, "make the health monitor of pool %q", s.pool.Name)
+		if gophercloud.ResponseCodeIs(err, http.StatusNotImplemented) {
+			err = fmt.Errorf("%w; provider %s has none of type %s: state another, or monitor: {type: none}", err, s.lb.Provider, want.Type)
+		}
+		return err
 	case have.AdminStateUp && have.Delay == seconds(want.Delay) && have.Timeout == seconds(want.Timeout) && have.MaxRetries == want.Rise &&
 		have.MaxRetriesDown == want.Fall && (!want.web() || have.URLPath == want.Path && have.ExpectedCodes == want.Codes):
 		return nil

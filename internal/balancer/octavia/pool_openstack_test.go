@@ -468,6 +468,43 @@ func TestAnEndpointThatHangsHoldsNobody(t *testing.T) {
 	}
 }
 
+// TestOVNIsNotTrusted has a provider that sends traffic to members of weight 0 and
+// whose word on health is not taken.
+func TestOVNIsNotTrusted(t *testing.T) {
+	s := startSite(t, "octtrust")
+	p := s.pool(t, s.made(ovn, monitored))
+	a, b := member("a", s.addr(), joining), member("b", s.addr(), ready)
+	sees := func(what string) {
+		t.Helper()
+		apply(t, p, a, b)
+		st, err := p.Observe(step(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pool struct{ Pools string }
+		s.client(t, &pool, "loadbalancer", "show", s.owner+"-web")
+		there := s.list(t, "member", "list", pool.Pools)
+		for _, m := range []scaling.Member{a, b} {
+			got, ok := st.Member(m.ID)
+			if !ok || got.State != m.State || got.Health != scaling.HealthUnknown || got.Sessions != -1 {
+				t.Errorf("%s: %s is %+v, want %s", what, m.ID, got, m.State)
+			}
+			inside := slices.ContainsFunc(there, func(l listed) bool { return strings.HasSuffix(l.Name, "-"+m.ID) && l.Weight == 1 })
+			if inside != (m.State == ready) {
+				t.Errorf("%s: %s, wished %s, is at Octavia: %v, among %+v", what, m.ID, m.State, inside, there)
+			}
+		}
+	}
+	sees("a joins")
+	a.State = ready
+	sees("a is ready")
+	b.State = draining
+	sees("b drains")
+	if can := p.Capabilities(); can != (scaling.Capabilities{}) {
+		t.Errorf("it promises %+v", can)
+	}
+}
+
 func TestWrongNamesAreSaidWithTheNearOnes(t *testing.T) {
 	s := startSite(t, "octname")
 	s.makeFront(t, ovn, "octname-front")
