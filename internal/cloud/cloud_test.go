@@ -32,6 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // nothing.
 type fake struct {
 	*httptest.Server
+	mux      *http.ServeMux
 	logins   atomic.Int32
 	password string
 	mu       sync.Mutex
@@ -43,6 +44,7 @@ func newFake(t *testing.T, tls bool) *fake {
 	t.Helper()
 	f := &fake{password: "secret"}
 	mux := http.NewServeMux()
+	f.mux = mux
 	mux.HandleFunc("POST /v3/auth/tokens", f.login)
 	mux.HandleFunc("GET /v2.1/servers/detail", func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()

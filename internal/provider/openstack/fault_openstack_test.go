@@ -199,11 +199,11 @@ func faultError(t *testing.T, s *site) {
 }
 
 func faultSlow(t *testing.T, s *site) {
-	p := s.provider(t, s.cloud, func(t *openstack.Template) { t.Metadata["lab_boot"] = "20" })
+	p := s.provider(t, s.cloud, func(t *openstack.Template) { t.Metadata["lab_boot"] = "40" })
 	spec := scaling.LaunchSpec{ID: newID(6), Group: "web", Name: s.owner + "-6", Number: 6}
 	ref := scaling.Ref{ID: spec.ID, Group: spec.Group, Name: spec.Name}
 	t.Cleanup(func() { s.log(p.Delete(step(t), ref)) })
-	soon, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	soon, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	if _, err := p.Create(soon, spec); scaling.ClassOf(err) != scaling.Temporary && scaling.ClassOf(err) != scaling.Unknown {
 		t.Errorf("Create whose time is up: %v (%s)", err, scaling.ClassOf(err))
@@ -218,7 +218,7 @@ func faultSlow(t *testing.T, s *site) {
 
 	// One that is still being built is deleted with all that it has.
 	other := scaling.LaunchSpec{ID: newID(7), Group: "web", Name: s.owner + "-7", Number: 7}
-	soon, cancel = context.WithTimeout(t.Context(), 8*time.Second)
+	soon, cancel = context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	_, err = p.Create(soon, other)
 	t.Log(err)
