@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
@@ -231,5 +233,29 @@ func TestAGroupThatObservesHandsNothingOver(t *testing.T) {
 	w.in.Group.Mode = mode
 	if !w.advance(211) || w.st.Instance("i1").State != scaling.StateDraining {
 		t.Errorf("i1 is %s once the group acts again", w.st.Instance("i1").State)
+	}
+}
+
+// The drain itself begins once it is known that nothing leads to the instance any
+// more: after its address was moved, that is a step of its own again.
+func TestADrainGoesOnAfterItsAddressWasMoved(t *testing.T) {
+	w, next := handing(t, 1)
+	for k, s := range []scaling.InstanceState{scaling.StateCreating, scaling.StateBooting, scaling.StateJoining} {
+		w.st.Enter(next, s, time.Time{}, at(201+k))
+	}
+	w.st.InService(next, w.in.Group, at(204))
+	w.advance(210)
+	w.st.Step("i1", "move_address", at(211))
+	w.st.Draining("i1", w.in.Group, at(212))
+	var steps []string
+	for _, s := range w.st.Open[0].Steps {
+		steps = append(steps, s.Name)
+	}
+	want := []string{"draining", "move_address", "draining"}
+	if diff := cmp.Diff(want, steps[max(0, len(steps)-3):]); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	if got := w.st.Instance("i1").Deadline; !got.Equal(at(212).Add(w.in.Group.DrainDeadline)) {
+		t.Errorf("the drain's deadline is %s", got)
 	}
 }
