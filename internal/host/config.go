@@ -23,7 +23,13 @@ type Config struct {
 	Program string
 	// Root is put before every path that is written to; for tests. Empty: /.
 	Root string
+
+	// without is a program that is taken for missing; for tests. Empty: none.
+	without string
 }
+
+// has reports whether a program that firewalls come with is installed.
+func (c Config) has(program string) bool { return program != c.without && installed(program) }
 
 // DefaultBridge is MicroStack's.
 const DefaultBridge = "br-ex"

@@ -199,7 +199,7 @@ func (a *applier) openUFW(ctx context.Context, c Chain) (bool, error) {
 		return false, nil
 	}
 	args := append(append([]string{"route"}, a.way.ufwRule()...), "comment", mark)
-	if !installed("ufw") {
+	if !a.config.has("ufw") {
 		return false, fmt.Errorf("ufw is at work here, and its program is not found: run %s", line("ufw", args))
 	}
 	return true, a.do("ufw: allow "+a.way.String()+" ("+line("ufw", args)+")", func() error {
@@ -210,7 +210,7 @@ func (a *applier) openUFW(ctx context.Context, c Chain) (bool, error) {
 
 // removeUFW takes out our rules, but not the one for keep.
 func (a *applier) removeUFW(ctx context.Context, keep *Way) error {
-	if !installed("ufw") || !exists(a.config.path("etc/ufw/ufw.conf")) {
+	if !a.config.has("ufw") || !exists(a.config.path("etc/ufw/ufw.conf")) {
 		return nil
 	}
 	added, err := run(ctx, "", "ufw", "show", "added")

@@ -185,7 +185,7 @@ func settings(text string) []string {
 
 // removeFirewalld deletes the policy.
 func (a *applier) removeFirewalld(ctx context.Context) error {
-	if !installed("firewall-cmd") {
+	if !a.config.has("firewall-cmd") {
 		return nil
 	}
 	if _, err := run(ctx, "", "firewall-cmd", "--state"); err != nil {
