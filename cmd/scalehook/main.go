@@ -93,8 +93,9 @@ drains and removes them again.
 "scalehook serve" is the server. The other commands ask a running server
 (groups, instances, activities, explain), give it orders (scale-out, scale-in,
 set-desired, handover, pause, resume, protect, standby, cleanup, reload,
-backup), or print what a set-up
-needs (check-config, rules, example, template, host).
+backup), print or make what a set-up needs (check-config, rules, example,
+template, host), or make and try what a group needs in a cloud (provision, snapshot,
+verify, doctor).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the server, 4 the server
 cannot be reached or asks to try again.`,

@@ -141,6 +141,9 @@ func runProvision(cmd *cobra.Command, path string, o provisionFlags) error {
 			return err
 		}
 	}
+	if err != nil && len(out.Steps) > 0 && !errors.Is(err, errReported) {
+		return fmt.Errorf("%w\nthe same command goes on from here", err)
+	}
 	return err
 }
 

@@ -210,7 +210,7 @@ func (v *verifier) runTrial(ctx context.Context, conn *ssh.Client, t trial) {
 	defer cancel()
 	out, err := remotely(ctx, conn, t.command)
 	if err != nil {
-		v.bad(what, "%v: %s: does the host forward and translate what leaves the cloud (scalehook host)?", err, lastLine(out))
+		v.bad(what, "%v: %s: does the host forward and translate what leaves the cloud (scalehook host show)?", err, lastLine(out))
 		return
 	}
 	v.ok(what, "%s", lastLine(out))
@@ -343,7 +343,7 @@ func (v *verifier) reported(ctx context.Context, server string) {
 			case ok:
 				v.ok(what, "")
 			default:
-				v.bad(what, "it failed: does the host forward and translate what leaves the cloud (scalehook host)?")
+				v.bad(what, "it failed: does the host forward and translate what leaves the cloud (scalehook host show)?")
 			}
 		}
 	}
