@@ -26,7 +26,8 @@ type fake struct {
 	servers []map[string]any
 	hidden  []string // servers that no listing by tags has
 	volumes map[string]string
-	calls   []string      // those that change something
+	calls   []string // those that change something
+	images  []map[string]any
 	hold    chan struct{} // deletions wait for it, if there is one
 }
 
@@ -46,6 +47,9 @@ func newFake(t *testing.T) *fake {
 	mux.HandleFunc("DELETE /nova/v2.1/servers/{id}", f.remove)
 	mux.HandleFunc("PUT /nova/v2.1/servers/{id}/tags/{tag}", f.tag)
 	mux.HandleFunc("GET /cinder/v3/volumes/{id}", f.volume)
+	mux.HandleFunc("DELETE /cinder/v3/snapshots/{id}", func(w http.ResponseWriter, r *http.Request) { f.drop(w, "volume snapshot "+r.PathValue("id"), 202) })
+	mux.HandleFunc("GET /glance/v2/images", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]any{"images": f.images}) })
+	mux.HandleFunc("DELETE /glance/v2/images/{id}", func(w http.ResponseWriter, r *http.Request) { f.drop(w, "image "+r.PathValue("id"), 204) })
 	for _, kind := range []string{"ports", "floatingips"} {
 		mux.HandleFunc("GET /neutron/v2.0/"+kind, func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]any{kind: []any{}}) })
 	}
@@ -62,7 +66,7 @@ func (f *fake) provider(t *testing.T) *Provider {
 		t.Fatal(err)
 	}
 	cfg := Config{Config: cloud.Config{Cloud: "c", CloudsFile: file, Endpoints: map[string]string{
-		cloud.Compute: f.URL + "/nova/v2.1", cloud.Network: f.URL + "/neutron", cloud.BlockStorage: f.URL + "/cinder/v3",
+		cloud.Compute: f.URL + "/nova/v2.1", cloud.Network: f.URL + "/neutron", cloud.BlockStorage: f.URL + "/cinder/v3", cloud.Image: f.URL + "/glance",
 	}}}
 	web := DefaultTemplate()
 	web.Flavor, web.Image, web.Networks = "m1.tiny", "cirros", []Interface{{Network: "lab-net"}}
@@ -145,6 +149,14 @@ func (f *fake) remove(w http.ResponseWriter, r *http.Request) {
 		f.servers = slices.DeleteFunc(f.servers, func(s map[string]any) bool { return s["id"] == r.PathValue("id") })
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// drop notes that something is deleted.
+func (f *fake) drop(w http.ResponseWriter, what string, status int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, "delete "+what)
+	w.WriteHeader(status)
 }
 
 func (f *fake) tag(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -172,6 +173,30 @@ func TestARequestThatNobodyWaitsForKeepsTheNextOneWaiting(t *testing.T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if diff := cmp.Diff([]string{"delete " + uuid1}, f.calls); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestAnOldSnapshotGoesWithTheVolumesSnapshotsItIsMadeOf(t *testing.T) {
+	f := newFake(t)
+	snapshot := func(id, made, server string, more map[string]any) {
+		image := map[string]any{
+			"id": id, "name": id, "status": "active", "created_at": made, propertyOwner: "lab", propertyGroup: "web", propertyName: id,
+			propertyServer: uuid1, propertyMadeFrom: server,
+		}
+		maps.Copy(image, more)
+		f.images = append(f.images, image)
+	}
+	snapshot("old", "2026-11-01T00:00:00Z", uuid1, map[string]any{"block_device_mapping": `[{"snapshot_id": "disk", "boot_index": 0}, {"snapshot_id": null}]`})
+	snapshot("theirs", "2026-11-02T00:00:00Z", uuid2, nil) // of a server that was made from one of ours
+	snapshot("another group's", "2026-11-02T00:00:00Z", uuid1, map[string]any{propertyGroup: "api"})
+	snapshot("being written", "2026-11-02T00:00:00Z", uuid1, map[string]any{"status": "saving"})
+	snapshot("new", "2026-11-03T00:00:00Z", uuid1, nil)
+	p := f.provider(t)
+	if err := p.PruneSnapshots(t.Context(), "web", 1); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"delete volume snapshot disk", "delete image old"}, f.calls); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

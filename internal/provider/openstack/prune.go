@@ -2,12 +2,15 @@ package openstack
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
+	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/snapshots"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 
 	"github.com/scalehook/scalehook/internal/cloud"
+	"github.com/scalehook/scalehook/internal/scaling"
 )
 
 // propertyMadeFrom is which server an image was made from, by Nova's own word. A
@@ -44,7 +47,10 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 	slices.SortFunc(all, func(a, b images.Image) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	var failed error
 	for _, i := range all[min(keep, len(all)):] {
-		err := change(ctx, "delete snapshot", i.Name, func(ctx context.Context) error { return images.Delete(ctx, client, i.ID).ExtractErr() })
+		err := p.dropVolumeSnapshots(ctx, i)
+		if err == nil {
+			err = change(ctx, "delete snapshot", i.Name, func(ctx context.Context) error { return images.Delete(ctx, client, i.ID).ExtractErr() })
+		}
 		if err != nil && !cloud.Gone(err) {
 			failed = err
 			continue
@@ -59,4 +65,35 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 func (p *Provider) kept(i images.Image, group string) bool {
 	return i.Status == images.ImageStatusActive && i.Properties[propertyOwner] == string(p.owner) && i.Properties[propertyGroup] == group &&
 		i.Properties[propertyName] == i.Name && i.Properties[propertyServer] != "" && i.Properties[propertyMadeFrom] == i.Properties[propertyServer]
+}
+
+// dropVolumeSnapshots deletes what the image of a server with a boot volume is made
+// of: the image is only their list, and Glance knows nothing of them.
+func (p *Provider) dropVolumeSnapshots(ctx context.Context, i images.Image) error {
+	text, _ := i.Properties["block_device_mapping"].(string)
+	if text == "" {
+		return nil
+	}
+	var parts []struct {
+		Snapshot string `json:"snapshot_id"`
+	}
+	if err := json.Unmarshal([]byte(text), &parts); err != nil {
+		return scaling.Errorf(scaling.Permanent, "snapshot %q: read which volumes' snapshots it is made of: %w", i.Name, err)
+	}
+	for _, part := range parts {
+		if part.Snapshot == "" {
+			continue
+		}
+		client, err := p.cloud.BlockStorage(ctx)
+		if err != nil {
+			return err
+		}
+		err = change(ctx, "delete volume snapshot", part.Snapshot, func(ctx context.Context) error {
+			return snapshots.Delete(ctx, client, part.Snapshot).ExtractErr()
+		})
+		if err != nil && !scaling.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
