@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -258,8 +259,8 @@ func TestAnAdoptedPoolKeepsWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// TestChangesWaitTheirTurn has somebody else change the load balancer without a
-// pause while two groups change it through one queue.
+// TestChangesWaitTheirTurn has somebody else change the load balancer as fast as it
+// goes, asking again every half second, while two groups change it through one queue.
 func TestChangesWaitTheirTurn(t *testing.T) {
 	s := startSite(t, "octturn")
 	const name = "octturn-front"
@@ -278,6 +279,10 @@ func TestChangesWaitTheirTurn(t *testing.T) {
 				foreign.Add(1)
 			case gophercloud.ResponseCodeIs(err, http.StatusConflict):
 				refused.Add(1)
+				select {
+				case <-ctx.Done():
+				case <-time.After(500 * time.Millisecond):
+				}
 			case ctx.Err() == nil:
 				t.Errorf("somebody else's change: %v", err)
 			}
@@ -419,12 +424,14 @@ func TestALoadBalancerThatCannotBeChangedIsSaid(t *testing.T) {
 // of an Apply in turn.
 func TestAnEndpointThatHangsHoldsNobody(t *testing.T) {
 	s := startSite(t, "octhang")
-	f := s.makeFront(t, ovn, "octhang-front")
+	f := s.makeFront(t, amphora, "octhang-front")
 	target := must[*url.URL](t, "read the endpoint")(url.Parse(strings.TrimSuffix(s.lb.Endpoint, "/")))
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	var calls, hangs atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n := calls.Add(1); hangs.Load() != 0 && n >= hangs.Load() {
+			// Only with the body read does the server notice that nobody waits any more.
+			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 			return
 		}

@@ -46,20 +46,22 @@ func (q *queues) enter(ctx context.Context, id string) (leave func(), err error)
 }
 
 // The waits. A look at a load balancer takes some 50 ms; a change takes a second
-// with ovn and several with amphora, whose HAProxy is reloaded.
+// with ovn and several with amphora, whose HAProxy is reloaded. Whoever was refused
+// for the lock asks again soon: the lock is had by who asks first.
 const (
 	firstPause   = 100 * time.Millisecond
-	longestPause = 2 * time.Second
+	refusedPause = 200 * time.Millisecond
+	longestPause = time.Second
 	// longestApply bounds an Apply without a deadline of its own.
 	longestApply = 5 * time.Minute
 )
 
-// pauses grow, and are never in step with those of others.
-type pauses struct{ next time.Duration }
+// pauses grow up to the longest, and are never in step with those of others.
+type pauses struct{ next, longest time.Duration }
 
 // wait returns false if the context ended first.
 func (p *pauses) wait(ctx context.Context) bool {
-	p.next = min(max(p.next*3/2, firstPause), longestPause)
+	p.next = min(max(p.next*3/2, firstPause), p.longest)
 	timer := time.NewTimer(p.next*3/4 + rand.N(p.next/2)) //nolint:gosec // not a secret
 	defer timer.Stop()
 	select {
@@ -89,7 +91,7 @@ func (b *Balancer) change(ctx context.Context, lb string, write func(*gopherclou
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer leave()
-	pause := pauses{}
+	pause := pauses{longest: refusedPause}
 	for {
 		if err := b.awaitActive(ctx, client, lb, scaling.Temporary); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
@@ -122,7 +124,7 @@ func immutable(err error) bool {
 // ctx means.
 func (b *Balancer) awaitActive(ctx context.Context, client *gophercloud.ServiceClient, id string, class scaling.Class) error {
 	began := time.Now()
-	pause := pauses{}
+	pause := pauses{longest: longestPause}
 	for {
 		lb, err := loadbalancers.Get(ctx, client, id).Extract()
 		if err != nil {
