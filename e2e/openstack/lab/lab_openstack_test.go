@@ -262,3 +262,30 @@ func TestRealGuestsAnswerAtTheirFloatingIP(t *testing.T) {
 	c.OpenStack(t, Member, "security", "group", "rule", "create", "real", "--proto", "tcp", "--dst-port", "80")
 	testenv.Eventually(t, 30*time.Second, "the guest to answer", get)
 }
+
+func TestACloudOfAnotherKindMakesRoomForTheTime(t *testing.T) {
+	testenv.Need(t, testenv.Root, installed(QEMU))
+	before, err := Find(DefaultState(Fake))
+	if err != nil || !before.Running() {
+		if before, err = Up(t.Context(), Options{Progress: t.Output()}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { end(t, before.State(), false) })
+	}
+	t.Run("meanwhile", func(t *testing.T) {
+		c := Start(t, Options{Virt: QEMU})
+		if c.Virt() != QEMU || before.Running() {
+			t.Errorf("guests of the kind %s; the other one runs = %v", c.Virt(), before.Running())
+		}
+		if err := c.Check(t.Context()); err != nil {
+			t.Errorf("reached from outside its network: %v", err)
+		}
+		show[[]named](t, c, "server", "list")
+	})
+	if err := before.Check(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if c, err := Find(DefaultState(QEMU)); err != nil || c.Running() {
+		t.Errorf("the other kind still runs (%v)", err)
+	}
+}

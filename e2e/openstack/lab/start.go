@@ -18,7 +18,7 @@ import (
 )
 
 // clientLimit bounds one run of the openstack client.
-const clientLimit = 2 * time.Minute
+const clientLimit = 5 * time.Minute
 
 // Start returns a working cloud of the wanted kind: the one that runs, if it will
 // do, or one that it brings up, which takes up to a minute and a half. What it
