@@ -69,7 +69,7 @@ func (p *planner) cleanupPorts(seen *planner) {
 }
 
 func (p *planner) cleanupSnapshots(keep int) {
-	for _, i := range obsolete(p.mark.snapshots(p.world.Images, ""), keep) {
+	for _, i := range obsolete(p.mark.snapshots(p.world, ""), keep) {
 		why := "older than those that are kept"
 		if i.Status != statusActive {
 			why = "its status is " + i.Status

@@ -73,7 +73,7 @@ func (p *planner) destroyServers() {
 }
 
 func (p *planner) destroySnapshots() {
-	for _, i := range p.mark.snapshots(p.world.Images, "") {
+	for _, i := range p.mark.snapshots(p.world, "") {
 		p.removes(KindSnapshot, i.Object, []Kind{KindSnapshot}, func(ctx context.Context, c *client) error { return c.removeImage(ctx, i.ID) })
 		if i.Protected {
 			p.wrongf("snapshot", "snapshot %s (%s) is protected: openstack image set --unprotect %s, or --keep-snapshots", i.Name, i.ID, i.ID)
@@ -98,18 +98,20 @@ func (p *planner) destroyNetwork() {
 		for _, f := range port.Fixed {
 			onOurs = onOurs || ownSubnet[f.Subnet]
 		}
+		// An administrator sees other projects' ports, which may have the same mark.
+		owned := p.mark.owns(port.Object) && len(mine(w, []Port{port})) > 0
 		switch {
 		case port.routed():
-			if !p.mark.owns(port.Object) && !onOurs && !ownRouter[port.Device] {
+			if !owned && !onOurs && !ownRouter[port.Device] {
 				continue
 			}
-			if ownRouter[port.Device] && !onOurs && !p.mark.owns(port.Object) && !p.named(port) {
+			if ownRouter[port.Device] && !onOurs && !owned && !p.named(port) {
 				p.wrongf("network.router.name", "%s was made for this file and also has port %s on network %s, which was not: detach it first", w.holder(port.ID), port.ID, port.Network)
 			}
 			o := port.Object
 			o.Name = w.holder(port.ID)
 			p.removes(KindInterface, o, []Kind{KindPort}, func(ctx context.Context, c *client) error { return c.detach(ctx, port.Device, port.ID) })
-		case port.Device == "" && p.mark.owns(port.Object):
+		case port.Device == "" && owned:
 			p.removes(KindPort, port.Object, []Kind{KindPort}, func(ctx context.Context, c *client) error { return c.remove(ctx, collPorts, port.ID) })
 		case onOurs && !strings.HasPrefix(port.Owner, "network:") && !p.ownsServer(port.Device):
 			p.wrongf("network.name", "network %s is still used by %s, which was not made for this file: remove it first", port.Network, w.holder(port.ID))
@@ -189,7 +191,7 @@ func (p *planner) destroyGroups() {
 
 func (p *planner) destroyKeys() {
 	for _, k := range p.world.Keys {
-		if p.mark.ownsKey(k) {
+		if p.mark.ownsKey(k, p.world.Project) {
 			p.removes(KindKey, Object{ID: k.Name, Name: k.Name}, []Kind{KindKey}, func(ctx context.Context, c *client) error { return c.removeKey(ctx, k.Name) })
 		}
 	}

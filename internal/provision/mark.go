@@ -65,12 +65,15 @@ func (m mark) missing(o Object) []string {
 }
 
 // comment is the mark of a key pair, which has neither tags nor a description; the
-// cloud keeps the comment of a public key.
-func (m mark) comment() string { return "scalehook:" + m.owner + ":" + m.name }
+// cloud keeps the comment of a public key. Key pairs are a user's, so it names the
+// project too.
+func (m mark) comment(project string) string {
+	return "scalehook:" + m.owner + ":" + m.name + ":" + project
+}
 
-func (m mark) ownsKey(k Key) bool {
+func (m mark) ownsKey(k Key, project string) bool {
 	_, comment := splitKey(k.Public)
-	return comment == m.comment()
+	return comment == m.comment(project)
 }
 
 // snapshot returns the properties of a snapshot of this name; of is the group of the

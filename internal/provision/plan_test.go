@@ -150,7 +150,7 @@ func (c planCase) world(t *testing.T) *World {
 func unmarked(text []byte) []byte {
 	for mark, other := range map[string]string{
 		"made by scalehook for scalehook lab": "what a person wrote", "scalehook-provision=lab": "a", "scalehook-owner=scalehook": "b",
-		" scalehook:scalehook:lab": "", "scalehook_owner: scalehook": "a: b",
+		" scalehook:scalehook:lab:demo": "", "scalehook_owner: scalehook": "a: b",
 	} {
 		text = bytes.ReplaceAll(text, []byte(mark), []byte(other))
 	}

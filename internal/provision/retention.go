@@ -15,11 +15,11 @@ func (i Image) underway() bool {
 	return slices.Contains([]string{"queued", "saving", "importing", "uploading"}, i.Status)
 }
 
-// ours are the snapshots that were made for this file, or with a group for it, the
-// newest first.
-func (m mark) snapshots(images []Image, group string) []Image {
+// snapshots are those that were made for this file, or with a group for it, the newest
+// first. An administrator sees other projects' too, and those are never meant.
+func (m mark) snapshots(w *World, group string) []Image {
 	var out []Image
-	for _, i := range images {
+	for _, i := range mine(w, w.Images) {
 		if m.ownsSnapshot(i, group) {
 			out = append(out, i)
 		}
@@ -68,7 +68,7 @@ func snapshotResource() resource {
 			if p.server == nil {
 				return nil
 			}
-			for _, image := range p.mark.snapshots(p.world.Images, "") {
+			for _, image := range p.mark.snapshots(p.world, "") {
 				if image.Properties[propServer] == p.server.ID {
 					return &Object{ID: image.ID, Name: image.Name, Description: p.mark.text()}
 				}
@@ -87,7 +87,7 @@ func snapshotResource() resource {
 				})
 				return
 			}
-			for _, old := range obsolete(p.mark.snapshots(p.world.Images, ""), p.file.Snapshot.Keep) {
+			for _, old := range obsolete(p.mark.snapshots(p.world, ""), p.file.Snapshot.Keep) {
 				it.steps = append(it.steps, removeImageStep(old))
 			}
 		},

@@ -209,7 +209,7 @@ func (p *Provisioner) Snapshot(ctx context.Context, o SnapshotOptions, say func(
 	if keep == 0 {
 		keep = p.keep()
 	}
-	for _, i := range obsolete(m.snapshots(w.Images, o.Group), max(keep, len(list))) {
+	for _, i := range obsolete(m.snapshots(w, o.Group), max(keep, len(list))) {
 		say(removeImageStep(i).what)
 		if err := p.c.removeImage(ctx, i.ID); err != nil {
 			return out, err

@@ -32,7 +32,7 @@ func keyResource() resource {
 			}
 			return &Object{ID: p.key.Name, Name: p.key.Name}
 		},
-		owned: func(p *planner, _ Object) bool { return p.mark.ownsKey(*p.key) },
+		owned: func(p *planner, _ Object) bool { return p.mark.ownsKey(*p.key, p.world.Project) },
 		compare: func(p *planner, _ *Item) {
 			file := p.world.KeyFile
 			public, _ := splitKey(p.key.Public)
@@ -53,14 +53,14 @@ func keyResource() resource {
 				it.Details = append(it.Details, "make the private key "+path+" (ed25519, mode 0600)", "import its public key")
 				return []step{{
 					what: "make the private key " + path, touches: []Kind{KindKey},
-					do: func(context.Context, *client) error { return makeKeyFile(path, p.mark.comment()) },
+					do: func(context.Context, *client) error { return makeKeyFile(path, p.mark.comment(p.world.Project)) },
 				}}
 			}
 			it.Details = append(it.Details, "import the public key of "+path)
 			return []step{{
 				what: "import key pair " + name, touches: []Kind{KindKey},
 				do: func(ctx context.Context, c *client) error {
-					return c.importKey(ctx, name, p.world.KeyFile.Public+" "+p.mark.comment())
+					return c.importKey(ctx, name, p.world.KeyFile.Public+" "+p.mark.comment(p.world.Project))
 				},
 			}}
 		},

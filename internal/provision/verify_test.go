@@ -155,7 +155,7 @@ func withKey(path string) func(*File, *World) {
 	return func(f *File, w *World) {
 		f.Key.PrivateKey = path
 		w.KeyFile = readKeyFile(path)
-		w.Keys[0].Public = w.KeyFile.Public + " scalehook:scalehook:lab"
+		w.Keys[0].Public = w.KeyFile.Public + " scalehook:scalehook:lab:demo"
 		f.Verify.Outbound = []string{"1.1.1.1", "google.com"}
 	}
 }
