@@ -122,9 +122,13 @@ func (s *site) clear(t *testing.T, network string) {
 			}
 		}
 	}
-	if err := networks.Delete(step(t), neutron, network).ExtractErr(); err != nil {
-		t.Errorf("delete the network: %v", err)
-	}
+	testenv.Eventually(t, within, "the network to be gone", func() error {
+		err := networks.Delete(step(t), neutron, network).ExtractErr()
+		if cloud.Gone(err) {
+			return nil
+		}
+		return err
+	})
 }
 
 // delete deletes a load balancer with everything in it, in whatever state it is.

@@ -52,6 +52,7 @@ const (
 	firstPause   = 100 * time.Millisecond
 	refusedPause = 200 * time.Millisecond
 	longestPause = time.Second
+	looksEvery   = 5 // refusals
 	// longestApply bounds an Apply without a deadline of its own.
 	longestApply = 5 * time.Minute
 )
@@ -77,9 +78,9 @@ func (p *pauses) wait(ctx context.Context) bool {
 //
 // Only the engine repeats a call that failed. That Octavia answers 409 "immutable" is
 // no failed call: it is how it says that somebody else has the lock, the call had no
-// effect, and the wait for the lock, which a look at the status only shortens, goes on. An
-// engine that came back later instead would find the lock taken again, by whoever asks
-// more often. The wait ends with ctx, as every other does.
+// effect, and the wait for the lock goes on. An engine that came back later instead would
+// find the lock taken again, by whoever asks more often. The wait ends with ctx, as
+// every other does.
 func (b *Balancer) change(ctx context.Context, lb string, write func(*gophercloud.ServiceClient) error, what string, args ...any) error {
 	what = fmt.Sprintf(what, args...)
 	client, err := b.cloud.LoadBalancer(ctx)
@@ -92,16 +93,24 @@ func (b *Balancer) change(ctx context.Context, lb string, write func(*gopherclou
 	}
 	defer leave()
 	pause := pauses{longest: refusedPause}
-	for {
-		if err := b.awaitActive(ctx, client, lb, scaling.Temporary); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+	for refused := 0; ; refused++ {
+		// A look between every two tries would be one request more than others make, who
+		// would be faster each time; but for ever without one, ERROR would not be seen.
+		if refused%looksEvery == 0 {
+			if err := b.awaitActive(ctx, client, lb, scaling.Temporary); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
 		}
 		err := write(client)
 		if err == nil {
 			break
 		}
 		if !immutable(err) {
-			return cloud.Error(err, "%s", what)
+			err = cloud.Error(err, "%s", what)
+			if refused > 0 {
+				err = fmt.Errorf("%w (before that it was immutable %d times)", err, refused)
+			}
+			return err
 		}
 		b.log.Debug("somebody else changes the load balancer; waiting", "load_balancer", lb, "to", what)
 		if !pause.wait(ctx) {
@@ -125,9 +134,17 @@ func immutable(err error) bool {
 func (b *Balancer) awaitActive(ctx context.Context, client *gophercloud.ServiceClient, id string, class scaling.Class) error {
 	began := time.Now()
 	pause := pauses{longest: longestPause}
+	name, status := "", "" // at the last look
+	locked := func() error {
+		return scaling.Errorf(class, "load balancer %q (%s) is %s, for the last %v; if it stays so, Octavia has lost it and an administrator has to set it free: %w",
+			name, id, status, time.Since(began).Round(time.Second), context.Cause(ctx))
+	}
 	for {
 		lb, err := loadbalancers.Get(ctx, client, id).Extract()
 		if err != nil {
+			if ctx.Err() != nil && status != "" {
+				return locked()
+			}
 			err = cloud.Error(err, "look at load balancer %s", id)
 			if c := scaling.ClassOf(err); c == scaling.Temporary || c == scaling.NotFound {
 				// One that is gone is looked for again by the next Apply.
@@ -141,9 +158,8 @@ func (b *Balancer) awaitActive(ctx context.Context, client *gophercloud.ServiceC
 		if lb.ProvisioningStatus == active {
 			return nil
 		}
-		if !pause.wait(ctx) {
-			return scaling.Errorf(class, "load balancer %q (%s) is %s, for the last %v; if it stays so, Octavia has lost it and an administrator has to set it free: %w",
-				lb.Name, id, lb.ProvisioningStatus, time.Since(began).Round(time.Second), context.Cause(ctx))
+		if name, status = lb.Name, lb.ProvisioningStatus; !pause.wait(ctx) {
+			return locked()
 		}
 	}
 }

@@ -116,7 +116,8 @@ func TestAChangeWaitsForActiveAroundIt(t *testing.T) {
 		{"at once", []string{active}, []int{200}, time.Minute, "ACTIVE 200 ACTIVE", 0, ""},
 		{"when another change ends", []string{"PENDING_UPDATE", "PENDING_UPDATE", active}, []int{200}, time.Minute, "PENDING_UPDATE PENDING_UPDATE ACTIVE 200 ACTIVE", 0, ""},
 		{"and is done when it is carried out", []string{active, "PENDING_UPDATE", active}, []int{200}, time.Minute, "ACTIVE 200 PENDING_UPDATE ACTIVE", 0, ""},
-		{"when somebody else was faster", []string{active, "PENDING_UPDATE", active}, []int{409, 409, 200}, time.Minute, "ACTIVE 409 PENDING_UPDATE ACTIVE 409 ACTIVE 200 ACTIVE", 0, ""},
+		{"when somebody else was faster", []string{active, "PENDING_UPDATE", active}, []int{409, 409, 200}, time.Minute, "ACTIVE 409 409 200 PENDING_UPDATE ACTIVE", 0, ""},
+		{"and sees ERROR while others are faster", []string{active, failed}, []int{409}, time.Minute, "ACTIVE 409 409 409 409 409 ERROR", scaling.Permanent, "failover lb"},
 		{"not when it is refused for another reason", []string{active}, []int{-409}, time.Minute, "ACTIVE -409", scaling.Conflict, "Another member"},
 		{"not when it is wrong", []string{active}, []int{400}, time.Minute, "ACTIVE 400", scaling.Permanent, "no"},
 		{"not in ERROR", []string{failed}, []int{200}, time.Minute, "ERROR", scaling.Permanent, "failover lb"},
@@ -133,6 +134,8 @@ func TestAChangeWaitsForActiveAroundIt(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 			defer cancel()
 			err := s.change(ctx, b)
+			s.mu.Lock() // nobody may wait for the last answer any more
+			defer s.mu.Unlock()
 			if got := strings.Join(s.log, " "); c.limit == time.Minute && got != c.log || !strings.HasPrefix(got, c.log) {
 				t.Errorf("happened: %s, want %s", got, c.log)
 			}
