@@ -89,11 +89,26 @@ func startSite(t *testing.T, owner string) *site {
 	n := must[*networks.Network](t, "make a network")(networks.Create(step(t), neutron, networks.CreateOpts{Name: owner + "-net"}).Extract())
 	s.network = n.ID
 	t.Cleanup(func() { s.clear(t, n.ID) })
-	sub := must[*subnets.Subnet](t, "make a subnet")(subnets.Create(step(t), neutron, subnets.CreateOpts{
-		NetworkID: n.ID, Name: owner + "-subnet", CIDR: "10.88.0.0/24", IPVersion: 4,
-		AllocationPools: []subnets.AllocationPool{{Start: "10.88.0.200", End: "10.88.0.250"}},
-	}).Extract())
-	s.subnet = sub.ID
+	testenv.Eventually(t, within, "the subnet to be made", func() error {
+		// An attempt whose answer did not come may have made it.
+		all, err := cloud.Pages(step(t), subnets.List(neutron, subnets.ListOpts{NetworkID: n.ID}), subnets.ExtractSubnets, "list subnets")
+		if err != nil {
+			return err
+		}
+		if len(all) > 0 {
+			s.subnet = all[0].ID
+			return nil
+		}
+		made, err := subnets.Create(step(t), neutron, subnets.CreateOpts{
+			NetworkID: n.ID, Name: owner + "-subnet", CIDR: "10.88.0.0/24", IPVersion: 4, EnableDHCP: new(false),
+			AllocationPools: []subnets.AllocationPool{{Start: "10.88.0.200", End: "10.88.0.250"}},
+		}).Extract()
+		if err != nil {
+			return err
+		}
+		s.subnet = made.ID
+		return nil
+	})
 	return s
 }
 
