@@ -36,11 +36,13 @@ func Start(t testing.TB, opts Options) *Cloud {
 	if opts.Progress == nil || opts.Progress == (Options{}).Progress {
 		opts.Progress = t.Output()
 	}
-	use(t, opts.Alone)
+	release := use(t, opts.Alone)
 	if c := fitting(t, opts); c != nil {
 		return c
 	}
-	// Something has to be started or ended, so nobody else may be there.
+	// Something has to be started or ended, so nobody else may be there. Who shares
+	// the lock would wait for himself.
+	release()
 	use(t, true)
 	if c := fitting(t, opts); c != nil {
 		return c
@@ -101,14 +103,15 @@ func installed(virt Virt) testenv.Requirement {
 	}
 }
 
-// use holds the lock until the test ends.
-func use(t testing.TB, alone bool) {
+// use holds the lock until the test ends, or until what it returns is called.
+func use(t testing.TB, alone bool) (release func()) {
 	t.Helper()
 	held, err := lock(t.Context(), alone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { held.Close() })
+	return func() { held.Close() }
 }
 
 // fitting is the running cloud, if it will do.
