@@ -100,19 +100,7 @@ func TestWhatWasThereIsAdoptedAndOutlivesADestroy(t *testing.T) {
 		"security_group_id": group, "direction": "ingress", "ethertype": "IPv4", "protocol": "icmp", "remote_ip_prefix": "192.168.100.0/24",
 	}})
 	s.imported("pvnadopt-key", readKeyFile(key).Public)
-	s.OpenStack(t, lab.Member, "server", "create", "--flavor", "m1.nano", "--image", "lab-guest", "--network", "pvnadopt-net", "--key-name", "pvnadopt-key", "--wait", "pvnadopt-vm")
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
-		defer cancel()
-		p := s.reopen(s.file())
-		w, err := p.c.look(ctx, p.file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := p.c.removeServer(ctx, by(w.Servers, func(s Server) bool { return s.Name == "pvnadopt-vm" }).ID); err != nil {
-			t.Error(err)
-		}
-	})
+	s.serverByHand(fmt.Sprint(net))
 
 	path := s.file()
 	p := s.open(path)
@@ -152,6 +140,40 @@ func TestWhatWasThereIsAdoptedAndOutlivesADestroy(t *testing.T) {
 	}
 	if rules := ask[[]row](s, "security", "group", "rule", "list", "pvnadopt-secure", "--ingress"); len(rules) != 1 {
 		t.Errorf("the rules are %v, want the one that was there", rules)
+	}
+}
+
+// serverByHand makes a server with nothing of ours on it, for the time of the test.
+func (s *site) serverByHand(network string) {
+	t := s.t
+	t.Helper()
+	c, f := s.reopen(s.file()).c, &File{}
+	w, err := c.look(s.ctx(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
+		defer cancel()
+		w, err := c.look(ctx, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, server := range w.Servers {
+			if server.Name == s.prefix+"-vm" {
+				if err := c.removeServer(ctx, server.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	err = c.makeServer(s.ctx(), newServer{
+		name: s.prefix + "-vm", network: network, key: s.prefix + "-key", deadline: within,
+		image:  by(w.Images, func(i Image) bool { return i.Name == lab.Image }).ID,
+		flavor: by(w.Flavors, func(f Flavor) bool { return f.Name == lab.Flavor }).ID,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
