@@ -22,7 +22,7 @@ import (
 func startPair(t *testing.T, name string, opts lab.Options) (*site, group) {
 	t.Helper()
 	s := startSite(t, name, opts)
-	s.scalehook("provision", s.provisionFile(), "--no-snapshot")
+	s.provision("--no-snapshot")
 	var addresses []floating
 	s.client(&addresses, "floating", "ip", "list")
 	if len(addresses) != 1 {

@@ -209,14 +209,33 @@ snapshot: {keep: 2}
 // scalehook runs a subcommand to its end.
 func (p *project) scalehook(args ...string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := p.Namespace().Command(ctx, p.bin.scalehook, args...)
-	out, err := cmd.CombinedOutput()
+	out, err := p.try(args...)
 	if err != nil {
 		p.t.Fatalf("scalehook %s: %v: %s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
+	return out
+}
+
+func (p *project) try(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(p.t.Context(), 5*time.Minute)
+	defer cancel()
+	out, err := p.Namespace().Command(ctx, p.bin.scalehook, args...).CombinedOutput()
+	return string(out), err
+}
+
+// provision runs the command until it is through. Other tests make the same
+// services busy, so a call may time out; the same command then goes on from there.
+func (p *project) provision(args ...string) string {
+	p.t.Helper()
+	args = append([]string{"provision", p.provisionFile()}, args...)
+	for range 3 {
+		out, err := p.try(args...)
+		if err == nil {
+			return out
+		}
+		p.t.Logf("again: %v: %s", err, out)
+	}
+	return p.scalehook(args...)
 }
 
 // server, floating and image are what the client says.

@@ -200,7 +200,7 @@ func (s *site) empty(g group) {
 	if err := s.server.Stop(); err != nil {
 		s.t.Error(err)
 	}
-	s.t.Logf("provision --destroy:\n%s", s.scalehook("provision", s.path("provision.yml"), "--destroy"))
+	s.t.Logf("provision --destroy:\n%s", s.provision("--destroy"))
 }
 
 func (s *site) path(name string) string { return s.stage.Path(name) }
@@ -211,7 +211,7 @@ func (s *site) path(name string) string { return s.stage.Path(name) }
 // at each step what there is.
 func TestTheSeedsScenario(t *testing.T) {
 	s := startSite(t, "scnseed", lab.Options{})
-	s.t.Logf("provision:\n%s", s.scalehook("provision", s.provisionFile()))
+	s.t.Logf("provision:\n%s", s.provision())
 	now := s.state()
 	now.expect(t, "provisioned", "vm-test", 1, "vm-test")
 	if again := s.scalehook("provision", s.path("provision.yml")); !strings.Contains(again, "nothing to do") {

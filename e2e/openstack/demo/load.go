@@ -10,10 +10,10 @@ import (
 )
 
 // busyClients keep two guests of one vCPU busy in a closed loop, and workUnits make
-// a request cost the guest some 50 ms of CPU under TCG.
+// a request cost the guest so much CPU under TCG that it is busy, however long the way.
 const (
 	busyClients = 6
-	workUnits   = 20000
+	workUnits   = 60000
 )
 
 // load is the generator at work. Nil is none.

@@ -124,19 +124,22 @@ func (p *probes) within(from, to time.Time) []probe {
 	return out
 }
 
-// gap returns the longest hole in a time, and when the address led to the new
-// server first.
+// around is how far from a move a hole is the move's.
+const around = 5 * time.Second
+
+// gap returns when in a time the address first led to the new server, and the longest
+// hole around that moment.
 func (p *probes) gap(from, to time.Time, server string) (hole, time.Time, error) {
 	all := p.within(from, to)
-	longest, err := longestHole(all)
-	if err != nil {
-		return longest, time.Time{}, err
-	}
 	at := slices.IndexFunc(all, func(one probe) bool { return one.server == server })
 	if at < 0 {
-		return longest, time.Time{}, fmt.Errorf("of %d new connections none was answered by %s", len(all), server)
+		return hole{}, time.Time{}, fmt.Errorf("of %d new connections none was answered by %s", len(all), server)
 	}
-	return longest, all[at].start, nil
+	moved := all[at].start
+	longest, err := longestHole(slices.DeleteFunc(all, func(one probe) bool {
+		return one.start.Before(moved.Add(-around)) || one.start.After(moved.Add(around))
+	}))
+	return longest, moved, err
 }
 
 // longestHole is from a probe that failed to the next one that did not. Probes at

@@ -69,7 +69,7 @@ func startWorld(ctx context.Context, o options, scr *screen) (*world, error) {
 	if err := w.listen(ctx); err != nil {
 		return w, err
 	}
-	for name, text := range map[string]string{"provision.yml": provisionFile(w.cloud.CloudsFile()), "user-data": userData()} {
+	for name, text := range map[string]string{"provision.yml": provisionFile(w.cloud.CloudsFile(), filepath.Join(o.state, "client", "lab-key")), "user-data": userData()} {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
 			return w, err
 		}
@@ -111,7 +111,7 @@ func (w *world) listen(ctx context.Context) error {
 // provisionFile is the seed's. The service's port is opened to the balancer, which
 // runs on this machine, and to the network itself, for the checks of the scenario
 // without a balancer.
-func provisionFile(clouds string) string {
+func provisionFile(clouds, key string) string {
 	return fmt.Sprintf(`name: demo
 owner: %s
 cloud: {cloud: %s, clouds_file: %q}
@@ -126,11 +126,11 @@ security_group:
     - {protocol: icmp, from: subnet}
     - {protocol: tcp, port: 80, from: subnet}
 service: {port: 80, balancer: %[8]s, path: /health}
-key: {name: lab-key, private_key: lab-key}
+key: {name: lab-key, private_key: %[12]q}
 server: {name: %[9]s, image: %[10]s, flavor: %[11]s, user_data: user-data}
 floating_ip: {network: %[6]s}
 snapshot: {keep: 2}
-`, owner, lab.Member, clouds, network, cidr, lab.External, group, lab.Gateway(), baseline, lab.Image, lab.Flavor)
+`, owner, lab.Member, clouds, network, cidr, lab.External, group, lab.Gateway(), baseline, lab.Image, lab.Flavor, key)
 }
 
 // userData tells the guests where to report to. The service listens only some
