@@ -152,7 +152,8 @@ union all select concat('floating IP ', floating_ip_address) from neutron.floati
 union all select concat('network ', name) from neutron.networks where project_id = '%[1]s'
 union all select concat('router ', name) from neutron.routers where project_id = '%[1]s'
 union all select concat('security group ', name) from neutron.securitygroups where project_id = '%[1]s' and name <> 'default'
-union all select concat('image ', name) from glance.images where deleted = 0 and owner = '%[1]s'`, p.id))
+union all select concat('image ', name) from glance.images where deleted = 0 and owner = '%[1]s'
+union all select concat('key pair ', name) from nova_api.key_pairs where name like '%%-%[2]s'`, p.id, p.name))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -173,7 +174,8 @@ for r in $($o router list -f value -c ID); do
 for n in $($o port list -f value -c ID); do $o port delete $n; done
 for n in $($o network list --internal -f value -c ID); do $o network delete $n; done
 for g in $($o security group list -f value -c ID -c Name | grep -v ' default$' | cut -d' ' -f1); do $o security group delete $g; done
-for i in $($o image list --private -f value -c ID); do $o image delete $i; done`
+for i in $($o image list --private -f value -c ID); do $o image delete $i; done
+for k in $($o keypair list -f value -c Name); do $o keypair delete $k; done`
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := p.Namespace().Command(ctx, "sh", "-c", script)
