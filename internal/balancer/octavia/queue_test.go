@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -67,7 +68,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply(http.StatusOK, map[string]any{"loadbalancer": map[string]any{"id": "lb", "name": "front", "provisioning_status": status}})
 	default:
 		code := next(&s.answers)
-		s.log = append(s.log, fmt.Sprint(code))
+		s.log = append(s.log, strconv.Itoa(code))
 		text := "Load Balancer lb is immutable and cannot be updated."
 		if code != http.StatusConflict {
 			text = "no"
