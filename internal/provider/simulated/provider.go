@@ -261,15 +261,19 @@ func (p *Provider) Snapshot(ctx context.Context, ref scaling.Ref, name string) e
 // PruneSnapshots implements scaling.Snapshotter.
 func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int) error {
 	return p.call(ctx, "prune_snapshots", scaling.Ref{Group: group}, func() error {
-		left := 0
-		for k := len(p.w.s.Snapshots) - 1; k >= 0; k-- {
-			if s := p.w.s.Snapshots[k]; s.Owner != p.owner || s.Group != group {
-				continue
-			}
-			if left++; left > keep {
-				p.w.s.Snapshots = slices.Delete(p.w.s.Snapshots, k, k+1)
+		extra := -keep
+		for _, s := range p.w.s.Snapshots {
+			if s.Owner == p.owner && s.Group == group {
+				extra++
 			}
 		}
+		p.w.s.Snapshots = slices.DeleteFunc(p.w.s.Snapshots, func(s snapshot) bool {
+			old := extra > 0 && s.Owner == p.owner && s.Group == group
+			if old {
+				extra--
+			}
+			return old
+		})
 		return nil
 	})
 }
