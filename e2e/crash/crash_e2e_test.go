@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -268,6 +269,11 @@ func tailOf(dir string) string {
 	return string(content[max(0, len(content)-most):])
 }
 
+// snake is a method's name as the points have it.
+func snake(name string) string {
+	return strings.ToLower(regexp.MustCompile(`([a-z])([A-Z])`).ReplaceAllString(name, "${1}_$2"))
+}
+
 // checkCoverage holds the points that the lives passed against the domain: a new
 // state, a new method of a contract or a new point of the simulated provider that
 // no life passes fails here.
@@ -284,17 +290,17 @@ func checkCoverage(t *testing.T, passed map[string]bool) {
 	for contract, of := range map[string]reflect.Type{
 		"provider":  reflect.TypeFor[scaling.Provider](),
 		"provider ": reflect.TypeFor[scaling.Shutdowner](), "provider  ": reflect.TypeFor[scaling.Adopter](),
-		"provider   ": reflect.TypeFor[scaling.Snapshotter](),
-		"balancer":    reflect.TypeFor[scaling.Balancer](),
-		"store":       reflect.TypeFor[scaling.Store](),
+		"provider   ": reflect.TypeFor[scaling.Snapshotter](), "provider    ": reflect.TypeFor[scaling.Addresser](),
+		"balancer": reflect.TypeFor[scaling.Balancer](),
+		"store":    reflect.TypeFor[scaling.Store](),
 	} {
 		for m := range of.Methods() {
-			want[strings.TrimSpace(contract)+"."+strings.ToLower(m.Name)] = true
+			want[strings.TrimSpace(contract)+"."+snake(m.Name)] = true
 		}
 	}
-	// Capabilities asks nobody; nobody lists the store's groups; when the store is
+	// Capabilities and HasAddress ask nobody; nobody lists the store's groups; when the store is
 	// closed nothing is under way any more.
-	for _, name := range []string{"balancer.capabilities", "store.groups", "store.close"} {
+	for _, name := range []string{"balancer.capabilities", "provider.has_address", "store.groups", "store.close"} {
 		delete(want, name)
 	}
 	for name := range want {

@@ -61,6 +61,7 @@ groups:
     warm_up: 0s
     backoff_min: 100ms
     snapshot: true
+    snapshots_keep: 1
     adopt: [base]
     name: "web-{n}"
     port: 80

@@ -69,6 +69,10 @@ func (g *group) keepAddress(ctx context.Context, gc GroupConfig, s *scaling.Stat
 	defer g.mu.Unlock()
 	v := &g.address
 	wrong := v.err != nil || (to != nil && to.UUID != v.UUID)
+	for _, i := range s.Instances {
+		// Its drain waits to see that the address does not lead to it.
+		wrong = wrong || i.State == scaling.StateDraining && i.Deadline.IsZero() && !v.seen.After(i.Since.Add(-g.offset))
+	}
 	pause := addressTick
 	if wrong {
 		pause = min(addressRetry<<min(v.tries, 6), addressTick)

@@ -173,3 +173,18 @@ func TestThePublicAddress(t *testing.T) {
 		r.awaitServing("web-2")
 	})
 }
+
+func TestADrainDoesNotWaitForTheNextLookAtTheAddress(t *testing.T) {
+	scenario(t, "one that never had the address drains at once", withAddress, func(r *rig) {
+		r.awaitServing("web-1")
+		r.order(scaling.OrderScaleOut, 1)
+		r.awaitServing("web-1 web-2")
+		r.awaitLeads("web-1")
+		begun := time.Now()
+		r.order(scaling.OrderScaleIn, 1)
+		r.await("drained", func() bool { return r.names(scaling.StateDraining) == "" && r.serving() == "web-1" })
+		if took := time.Since(begun); took > 5*time.Second {
+			r.t.Errorf("the drain took %s", took)
+		}
+	})
+}
