@@ -104,9 +104,11 @@ func (g *group) settleAddress(ctx context.Context, gc GroupConfig, a scaling.Add
 	}
 	err := call("address", look)
 	var from string
+	moved := false
 	if (err == nil || scaling.IsNotFound(err)) && ref.ID != "" && at.UUID != ref.UUID {
 		from = at.UUID
 		if err = call("move_address", func(ctx context.Context) error { return a.MoveAddress(ctx, ref) }); err == nil {
+			moved = true
 			begun = g.eng.clock.steady()
 			err = call("address", look)
 		}
@@ -123,7 +125,7 @@ func (g *group) settleAddress(ctx context.Context, gc GroupConfig, a scaling.Add
 	switch {
 	case err != nil && v.err == nil:
 		g.log.Warn("the public address is not where it should be; trying again", "address", at.Addr, "instance", ref.Name, "err", err)
-	case err == nil && at.UUID == ref.UUID && v.UUID != at.UUID:
+	case err == nil && moved:
 		g.log.Info("the public address leads to another instance", "address", at.Addr, "instance", ref.Name, "uuid", at.UUID, "was", from)
 	case err == nil && v.err != nil:
 		g.log.Info("the public address is where it should be again", "address", at.Addr)
