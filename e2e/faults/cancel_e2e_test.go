@@ -36,6 +36,7 @@ func TestAKillWhileADrainIsCancelled(t *testing.T) {
 			m.startPrometheus(time.Second)
 			s := newServer(t, here(), m.server, m.draining("0.1"))
 			s.start()
+			s.await("web-1, the older one, is in service", serving(1))
 			s.desired(2)
 			s.await("low takes one out, whose sessions go on", func(g api.Group) error {
 				if instance(g, "web-2").State != "draining" || g.InService != 1 {
