@@ -51,11 +51,12 @@ func (s *Server) cleanup(c echo.Context) error {
 			order.Groups = slices.Clone(t.Groups)
 		}
 	}
-	res, err := ask(c, func(ctx context.Context) ([]scaling.CleanupResult, error) { return s.opts.Cleaner.Cleanup(ctx, order) })
+	// Snapshots and addresses are removed at once.
+	res, err := askWithin(c, 4*callTimeout, func(ctx context.Context) ([]scaling.CleanupResult, error) { return s.opts.Cleaner.Cleanup(ctx, order) })
 	if err != nil {
 		return err
 	}
-	taken := slices.ContainsFunc(res, func(r scaling.CleanupResult) bool { return r.Activity != "" })
+	taken := slices.ContainsFunc(res, func(r scaling.CleanupResult) bool { return r.Activity != "" || r.Removed })
 	if !taken {
 		var why []string
 		for _, r := range res {
@@ -68,13 +69,13 @@ func (s *Server) cleanup(c echo.Context) error {
 		return &apiError{http.StatusConflict, api.ErrorRefused, strings.Join(why, "; ")}
 	}
 	return ok(c, http.StatusAccepted, convert(res, func(r scaling.CleanupResult) api.CleanupResult {
-		return api.CleanupResult{ID: r.ID, Group: r.Group, Name: r.Name, Activity: r.Activity, Refused: r.Refused}
+		return api.CleanupResult{ID: r.ID, Group: r.Group, Name: r.Name, Activity: r.Activity, Removed: r.Removed, Refused: r.Refused}
 	}))
 }
 
 func orphanOf(o scaling.Orphan) api.Orphan {
 	return api.Orphan{
-		Status: string(o.Status), Provider: o.Provider, Group: o.Group, ID: o.ID, Name: o.Name, UUID: o.UUID,
+		Kind: string(o.Kind), Status: string(o.Status), Provider: o.Provider, Group: o.Group, ID: o.ID, Name: o.Name, UUID: o.UUID,
 		Power: string(o.Power), Adopted: o.Adopted, CreatedAt: o.CreatedAt, Sightings: o.Sightings,
 		Member: memberOf(o.Member), Note: o.Note,
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// cleaner stands for the engine's: it takes every id but "no".
+// cleaner stands for the engine's: it takes every id but "no", and "snapshot" is
+// removed at once.
 type cleaner struct {
 	err   error
 	asked []scaling.Cleanup
@@ -20,7 +21,7 @@ type cleaner struct {
 
 func (c *cleaner) Orphans(context.Context) ([]scaling.Orphan, error) {
 	return []scaling.Orphan{{
-		Status: scaling.OrphanQuarantined, Provider: "kvm", Group: "web", ID: "o1", Name: "stray", UUID: "u1", Power: scaling.PowerRunning,
+		Kind: scaling.KindVM, Status: scaling.OrphanQuarantined, Provider: "kvm", Group: "web", ID: "o1", Name: "stray", UUID: "u1", Power: scaling.PowerRunning,
 		Sightings: 3, Member: &scaling.MemberStatus{Server: "sh-o1", State: scaling.MemberReady, Health: scaling.HealthUp, Sessions: 2}, Note: "takes traffic",
 	}}, c.err
 }
@@ -31,6 +32,10 @@ func (c *cleaner) Cleanup(_ context.Context, order scaling.Cleanup) ([]scaling.C
 	for _, id := range order.IDs {
 		if id == "no" {
 			out = append(out, scaling.CleanupResult{ID: id, Group: "web", Name: "vm-no", Refused: "the group is paused"})
+			continue
+		}
+		if id == "snapshot" {
+			out = append(out, scaling.CleanupResult{ID: id, Group: "web", Name: "web-3-copy", Removed: true})
 			continue
 		}
 		out = append(out, scaling.CleanupResult{ID: id, Group: "web", Name: "vm-" + id, Activity: "a-" + id})
@@ -45,7 +50,7 @@ func TestOrphans(t *testing.T) {
 	s := newServer(t, opts)
 	w := send(t, s, request{method: "GET", path: "/api/v1/orphans"})
 	want := []api.Orphan{{
-		Status: "quarantined", Provider: "kvm", Group: "web", ID: "o1", Name: "stray", UUID: "u1", Power: "running", Sightings: 3,
+		Kind: "vm", Status: "quarantined", Provider: "kvm", Group: "web", ID: "o1", Name: "stray", UUID: "u1", Power: "running", Sightings: 3,
 		Member: &api.Member{Server: "sh-o1", State: "ready", Health: "up", Sessions: 2}, Note: "takes traffic",
 	}}
 	if diff := cmp.Diff(want, dataOf[[]api.Orphan](t, w)); w.Code != 200 || diff != "" {
@@ -62,6 +67,7 @@ func TestCleanup(t *testing.T) {
 	}{
 		{"what was shown is what is ordered", operatorToken, `{"ids":["o1","no"],"serving":true}`, 202, `"refused":"the group is paused"`, &scaling.Cleanup{IDs: []string{"o1", "no"}, Serving: true, By: "ops@192.0.2.1"}},
 		{"nothing that was taken is a refusal", operatorToken, `{"ids":["no"],"group":"web"}`, 409, "vm-no: the group is paused", &scaling.Cleanup{IDs: []string{"no"}, Groups: []string{"web"}, By: "ops@192.0.2.1"}},
+		{"what is removed at once is no refusal", operatorToken, `{"ids":["snapshot"]}`, 202, `"name":"web-3-copy","removed":true`, &scaling.Cleanup{IDs: []string{"snapshot"}, By: "ops@192.0.2.1"}},
 		{"a token limited to groups reaches only theirs", dbToken, `{"ids":["o1"]}`, 202, "a-o1", &scaling.Cleanup{IDs: []string{"o1"}, Groups: []string{"db"}, By: "db-ops@192.0.2.1"}},
 		{"a token limited to groups cannot name another", dbToken, `{"ids":["o1"],"group":"web"}`, 403, "does not cover", nil},
 		{"without an operator's token nothing is removed", alertsToken, `{"ids":["o1"]}`, 403, "operator is needed", nil},

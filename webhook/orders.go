@@ -24,9 +24,13 @@ const maxHold = 366 * 24 * time.Hour
 // ask lets the engine work for a request, with a deadline. The connection is kept
 // from being dropped meanwhile, but not while a slow client reads the answer.
 func ask[T any](c echo.Context, f func(ctx context.Context) (T, error)) (T, error) {
+	return askWithin(c, callTimeout, f)
+}
+
+// askWithin is ask for what may take longer.
+func askWithin[T any](c echo.Context, limit time.Duration, f func(ctx context.Context) (T, error)) (T, error) {
 	defer working(c.Request().Context())()
-	ctx, cancel := context.WithTimeoutCause(c.Request().Context(), callTimeout,
-		fmt.Errorf("no answer within %s", callTimeout))
+	ctx, cancel := context.WithTimeoutCause(c.Request().Context(), limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	return f(ctx)
 }
@@ -221,10 +225,7 @@ func (s *Server) reload(c echo.Context) error {
 	if t := tokenOf(c); t != nil && len(t.Groups) > 0 {
 		return &apiError{http.StatusForbidden, api.ErrorForbidden, fmt.Sprintf("token %q is limited to groups and cannot reload", t.Name)}
 	}
-	ctx, cancel := context.WithTimeoutCause(c.Request().Context(), 4*callTimeout,
-		fmt.Errorf("no answer within %s", 4*callTimeout))
-	defer cancel()
-	effects, err := s.opts.Reload(ctx)
+	effects, err := askWithin(c, 4*callTimeout, s.opts.Reload)
 	if err != nil {
 		s.log.Error("the configuration was not reloaded; the old one stays", "err", err)
 		return &apiError{http.StatusInternalServerError, api.ErrorBadData, fmt.Sprintf("not reloaded, the old configuration stays: %v", err)}

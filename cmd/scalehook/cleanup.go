@@ -28,14 +28,17 @@ type cleaned struct {
 func newCleanupCommand(r *remote) *cobra.Command {
 	var o cleanupFlags
 	cmd := r.flags(&cobra.Command{
-		Use:   "cleanup [VM…]",
-		Short: "List the VMs that nobody answers for, and remove them with --yes",
-		Long: `List the VMs and pool members that nobody answers for, or those named by VM name
-or id. With --yes those that are quarantined are removed, exactly as they were
-listed, each by an activity that survives a restart; nothing else is touched.
+		Use:   "cleanup [NAME…]",
+		Short: "List what nobody answers for, and remove it with --yes",
+		Long: `List the VMs, pool members, parts, snapshots and public addresses that nobody
+answers for, or those named by name or id. With --yes those that are quarantined
+are removed, exactly as they were listed; nothing else is touched. VMs, and the
+disks, ports and addresses that are left of one, go by an activity that survives a
+restart; snapshots past snapshots_keep and a group's former public address at once.
 
   seen         has our mark and is unknown to its group's state; not yet seen often enough
-  quarantined  seen so in two complete listings in a row: counts against the group's limit
+  quarantined  a VM that was seen so in two complete listings in a row (it counts
+               against the group's limit), or another thing that nobody needs
   released     has our mark, and its group is not configured at that provider: never removed
   member       of a pool, ours and without a VM: leaves by itself
   unmarked     has a name that a group would give and no valid mark: not ours, never removed
@@ -116,7 +119,7 @@ func showCleaned(t *table, c cleaned) {
 		t.linef("no orphans")
 		return
 	}
-	t.row("STATUS", "GROUP", "VM", "PROVIDER", "POWER", "CREATED", "MEMBER", "REMARKS", "ID")
+	t.row("STATUS", "KIND", "GROUP", "NAME", "PROVIDER", "POWER", "CREATED", "MEMBER", "REMARKS", "ID")
 	quarantined := 0
 	for _, o := range c.Orphans {
 		member := "-"
@@ -126,11 +129,15 @@ func showCleaned(t *table, c cleaned) {
 		if o.Status == "quarantined" {
 			quarantined++
 		}
-		t.row(o.Status, o.Group, o.Name, dash(o.Provider), dash(o.Power), clock(o.CreatedAt), member, dash(o.Note), dash(o.ID))
+		t.row(o.Status, o.Kind, o.Group, o.Name, dash(o.Provider), dash(o.Power), clock(o.CreatedAt), member, dash(o.Note), dash(o.ID))
 	}
 	for _, r := range c.Results {
 		if r.Refused != "" {
 			t.linef("%s of group %s stays: %s", dash(r.Name), dash(r.Group), r.Refused)
+			continue
+		}
+		if r.Removed {
+			t.linef("%s of group %s is removed", r.Name, r.Group)
 			continue
 		}
 		t.linef("%s of group %s is being removed: activity %s", r.Name, r.Group, r.Activity)

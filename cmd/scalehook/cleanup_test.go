@@ -28,6 +28,7 @@ func TestCleanupRemovesWhatItListed(t *testing.T) {
 			answer([]api.Orphan{
 				{Status: "quarantined", Group: "web", ID: "o1", Name: "web-1"},
 				{Status: "quarantined", Group: "api", ID: "o2", Name: "api-1"},
+				{Kind: "snapshot", Status: "quarantined", Group: "db", ID: "o6", Name: "db-3-copy"},
 				{Status: "seen", Group: "web", ID: "o3", Name: "web-3"},
 				{Status: "released", Group: "old", ID: "o4", Name: "old-1"},
 				{Status: "member", Group: "web", ID: "o5", Name: "sh-o5"},
@@ -46,6 +47,10 @@ func TestCleanupRemovesWhatItListed(t *testing.T) {
 				out = append(out, api.CleanupResult{ID: id, Group: "api", Name: "api-1", Refused: "budget: 1 removals in the last hour"})
 				continue
 			}
+			if id == "o6" {
+				out = append(out, api.CleanupResult{ID: id, Group: "db", Name: "db-3-copy", Removed: true})
+				continue
+			}
 			out = append(out, api.CleanupResult{ID: id, Group: "web", Name: "web-1", Activity: "a1"})
 		}
 		answer(out)
@@ -57,9 +62,10 @@ func TestCleanupRemovesWhatItListed(t *testing.T) {
 		ids        string // of the request; empty: none was sent
 		says       string
 	}{
-		{"without --yes nothing is asked for", "", exitOK, "", "2 quarantined: remove with --yes"},
-		{"all that are quarantined, and part of it is refused", "--yes", exitRefused, "o1,o2", "api-1 of group api stays: budget"},
+		{"without --yes nothing is asked for", "", exitOK, "", "3 quarantined: remove with --yes"},
+		{"all that are quarantined, and part of it is refused", "--yes", exitRefused, "o1,o2,o6", "api-1 of group api stays: budget"},
 		{"those of a group", "--yes --group web", exitOK, "o1", "web-1 of group web is being removed: activity a1"},
+		{"what is removed at once is said so", "--yes --group db", exitOK, "o6", "db-3-copy of group db is removed"},
 		{"those named", "--yes web-1", exitOK, "o1", "activity a1"},
 		{"one named by its id", "--yes o1", exitOK, "o1", "activity a1"},
 		{"what is named and not quarantined is listed and stays", "--yes web-3 old-1 sh-o5 web-9", exitOK, "", "unmarked"},

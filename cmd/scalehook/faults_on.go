@@ -192,6 +192,8 @@ func (w providerWithFaults) Release(ctx context.Context, ref scaling.Ref) error 
 type moreProvider interface {
 	scaling.Snapshotter
 	scaling.Addresser
+	scaling.Surveyor
+	scaling.Keeper
 }
 
 // moreWithFaults is a provider with the other optional contracts too.
@@ -222,6 +224,21 @@ func (w moreWithFaults) Address(ctx context.Context, group string) (scaling.Publ
 // MoveAddress implements scaling.Addresser.
 func (w moreWithFaults) MoveAddress(ctx context.Context, ref scaling.Ref) error {
 	return around("provider.move_address", func() error { return w.more.MoveAddress(ctx, ref) })
+}
+
+// Unmarked implements scaling.Surveyor.
+func (w moreWithFaults) Unmarked(ctx context.Context) ([]scaling.VM, error) {
+	return result("provider.unmarked", func() ([]scaling.VM, error) { return w.more.Unmarked(ctx) })
+}
+
+// Leftovers implements scaling.Keeper.
+func (w moreWithFaults) Leftovers(ctx context.Context) ([]scaling.Leftover, error) {
+	return result("provider.leftovers", func() ([]scaling.Leftover, error) { return w.more.Leftovers(ctx) })
+}
+
+// RemoveLeftover implements scaling.Keeper.
+func (w moreWithFaults) RemoveLeftover(ctx context.Context, l scaling.Leftover) error {
+	return around("provider.remove_leftover", func() error { return w.more.RemoveLeftover(ctx, l) })
 }
 
 type balancerWithFaults struct{ b scaling.Balancer }

@@ -2,8 +2,10 @@ package api
 
 import "time"
 
-// Orphan is a VM or a pool member that nobody answers for.
+// Orphan is a VM, a pool member or another thing that nobody answers for.
 type Orphan struct {
+	// Kind is vm, member, parts, snapshot or public_address.
+	Kind string `json:"kind"`
 	// Status is seen, quarantined, released, member or unmarked. Only what is
 	// quarantined can be cleaned up.
 	Status   string `json:"status"`
@@ -38,7 +40,9 @@ type CleanupResult struct {
 	ID    string `json:"id"`
 	Group string `json:"group,omitempty"`
 	Name  string `json:"name,omitempty"`
-	// Activity removes it; left out: refused, for the reason in Refused.
+	// Activity removes it; left out: it is removed already, or refused for the reason
+	// in Refused.
 	Activity string `json:"activity,omitempty"`
+	Removed  bool   `json:"removed,omitempty"`
 	Refused  string `json:"refused,omitempty"`
 }

@@ -42,10 +42,19 @@ func (e *Engine) inventories() []*inventory {
 
 // Orphans implements scaling.Cleaner.
 func (e *Engine) Orphans(ctx context.Context) ([]scaling.Orphan, error) {
-	out := e.marked()
-	for _, inv := range e.inventories() {
-		out = append(out, e.unmarked(ctx, inv)...)
-	}
+	ctx, cancel := context.WithTimeout(ctx, surveyDeadline)
+	defer cancel()
+	var unmarked []scaling.Orphan
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		for _, inv := range e.inventories() {
+			unmarked = append(unmarked, e.unmarked(ctx, inv)...)
+		}
+	}()
+	left := e.leftovers(ctx)
+	<-asked
+	out := slices.Concat(e.marked(), unmarked, left)
 	for _, g := range e.all() {
 		out = append(out, g.lostMembers()...)
 	}
@@ -77,7 +86,7 @@ func (e *Engine) marked() []scaling.Orphan {
 // orphan tells what a listed VM is, if nobody answers for it.
 func (e *Engine) orphan(inv *inventory, vm scaling.VM) (scaling.Orphan, bool) {
 	o := scaling.Orphan{
-		Status: scaling.OrphanReleased, Provider: inv.name, Group: vm.Group, ID: vm.ID, Name: vm.Name, UUID: vm.UUID, Power: vm.Power,
+		Kind: scaling.KindVM, Status: scaling.OrphanReleased, Provider: inv.name, Group: vm.Group, ID: vm.ID, Name: vm.Name, UUID: vm.UUID, Power: vm.Power,
 		Adopted: vm.Adopted, CreatedAt: vm.CreatedAt,
 	}
 	g, err := e.group(vm.Group)
@@ -105,11 +114,9 @@ func (e *Engine) orphan(inv *inventory, vm scaling.VM) (scaling.Orphan, bool) {
 	if m, ok := g.pool.status.Member(vm.ID); ok {
 		o.Member = &m
 	}
-	switch p := g.state.Pause; {
-	case g.eng.opts.Observe || gc.Group.Mode == scaling.ModeObserve:
-		o.Note = "the group observes and touches nothing"
-	case p != nil && p.In:
-		o.Note = "the group is paused by " + p.By
+	switch why := g.untouchable(gc); {
+	case why != "":
+		o.Note = why
 	case o.Member != nil && o.Member.State == scaling.MemberReady:
 		o.Note = "takes traffic: it is removed only if that is asked for"
 	case o.Adopted:
@@ -127,8 +134,6 @@ func (e *Engine) unmarked(ctx context.Context, inv *inventory) []scaling.Orphan 
 	if !can {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, surveyDeadline)
-	defer cancel()
 	vms, err := s.Unmarked(ctx)
 	if err != nil {
 		e.log.Warn("the VMs that are not ours cannot be listed", "provider", inv.name, "err", err)
@@ -147,15 +152,16 @@ func (e *Engine) unmarked(ctx context.Context, inv *inventory) []scaling.Orphan 
 			continue
 		}
 		out = append(out, scaling.Orphan{
-			Status: scaling.OrphanUnmarked, Provider: inv.name, Group: groups[k].Name, Name: vm.Name, UUID: vm.UUID, Power: vm.Power,
+			Kind: scaling.KindVM, Status: scaling.OrphanUnmarked, Provider: inv.name, Group: groups[k].Name, Name: vm.Name, UUID: vm.UUID, Power: vm.Power,
 			Note: "has no valid mark of ours: only listed",
 		})
 	}
 	return out
 }
 
-// surveyDeadline bounds the look at VMs that are not ours; nothing depends on it.
-const surveyDeadline = 3 * time.Second
+// surveyDeadline bounds the look at VMs that are not ours and at what is no VM;
+// people wait for it, and nothing else does.
+const surveyDeadline = 4 * time.Second
 
 // lostMembers lists our members in the group's pool that have neither an instance
 // nor a VM.
@@ -175,7 +181,7 @@ func (g *group) lostMembers() []scaling.Orphan {
 			continue
 		}
 		out = append(out, scaling.Orphan{
-			Status: scaling.OrphanMember, Group: g.name, ID: m.ID, Name: m.Server, Power: scaling.PowerUnknown, Member: &m,
+			Kind: scaling.KindMember, Status: scaling.OrphanMember, Group: g.name, ID: m.ID, Name: m.Server, Power: scaling.PowerUnknown, Member: &m,
 			Note: "has no VM: it leaves the pool by itself",
 		})
 	}
@@ -185,6 +191,11 @@ func (g *group) lostMembers() []scaling.Orphan {
 // Cleanup implements scaling.Cleaner.
 func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.CleanupResult, error) {
 	all := e.marked()
+	if slices.ContainsFunc(c.IDs, func(id string) bool { return !slices.ContainsFunc(all, func(o scaling.Orphan) bool { return o.ID == id }) }) {
+		survey, cancel := context.WithTimeout(ctx, surveyDeadline)
+		all = append(all, e.leftovers(survey)...)
+		cancel()
+	}
 	out := make([]scaling.CleanupResult, 0, len(c.IDs))
 	for _, id := range c.IDs {
 		res := scaling.CleanupResult{ID: id}
@@ -202,7 +213,14 @@ func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.Clea
 			o := found[0]
 			res.Group, res.Name = o.Group, o.Name
 			var err error
-			if res.Activity, err = e.clean(ctx, o, c); err != nil {
+			switch o.Kind {
+			case scaling.KindSnapshot, scaling.KindAddress:
+				err = e.discard(ctx, o, c)
+				res.Removed = err == nil
+			default:
+				res.Activity, err = e.clean(ctx, o, c)
+			}
+			if err != nil {
 				var ok bool
 				if res.Refused, ok = strings.CutPrefix(err.Error(), scaling.ErrRefused.Error()+": "); !ok {
 					return out, fmt.Errorf("clean up %s of group %s: %w", o.Name, o.Group, err)
@@ -214,15 +232,23 @@ func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.Clea
 	return out, nil
 }
 
+// sure refuses an orphan that is not known to be one.
+func sure(o scaling.Orphan) error {
+	if o.Status == scaling.OrphanQuarantined {
+		return nil
+	}
+	why := o.Note
+	if o.Status == scaling.OrphanSeen && why == "" {
+		why = fmt.Sprintf("seen in %d complete listings in a row, and %d are needed", o.Sightings, lostListings)
+	}
+	return fmt.Errorf("%w: %s: %s", scaling.ErrRefused, o.Status, why)
+}
+
 // clean begins the removal of one orphan. Whoever owns the VM is asked again by
 // the provider, which deletes nothing without a valid mark for this id.
 func (e *Engine) clean(ctx context.Context, o scaling.Orphan, c scaling.Cleanup) (activity string, err error) {
-	if o.Status != scaling.OrphanQuarantined {
-		why := o.Note
-		if o.Status == scaling.OrphanSeen && why == "" {
-			why = fmt.Sprintf("seen in %d complete listings in a row, and %d are needed", o.Sightings, lostListings)
-		}
-		return "", fmt.Errorf("%w: %s: %s", scaling.ErrRefused, o.Status, why)
+	if err := sure(o); err != nil {
+		return "", err
 	}
 	g, err := e.group(o.Group)
 	if err != nil {
@@ -309,7 +335,12 @@ func (g *group) cleanable(o scaling.Orphan, gc GroupConfig, serving bool) (vm sc
 		return vm, member, refused("provider %s cannot be listed: %v", inv.name, err)
 	}
 	vm, there := inv.vm(o.ID)
-	if !there || vm.UUID != o.UUID || vm.Group != g.name {
+	switch {
+	case o.Kind == scaling.KindParts && there:
+		return vm, member, refused("its VM %s is listed now", vm.Name)
+	case o.Kind == scaling.KindParts:
+		vm = scaling.VM{ID: o.ID, Group: o.Group, Name: o.Name, Power: scaling.PowerUnknown, CreatedAt: o.CreatedAt}
+	case !there || vm.UUID != o.UUID || vm.Group != g.name:
 		return vm, member, refused("it is not listed any more")
 	}
 	g.mu.Lock()

@@ -36,12 +36,29 @@ func OrphanStatuses() []OrphanStatus {
 	return []OrphanStatus{OrphanSeen, OrphanQuarantined, OrphanReleased, OrphanMember, OrphanUnmarked}
 }
 
-// Orphan is a VM or a member that nobody answers for.
+// OrphanKind is what sort of thing an orphan is.
+type OrphanKind string
+
+// The kinds of orphans.
+const (
+	KindVM     OrphanKind = "vm"
+	KindMember OrphanKind = "member" // of a pool
+	// KindParts: what was made for an instance of which no VM is there: disks, ports,
+	// addresses of its own.
+	KindParts OrphanKind = "parts"
+	// KindSnapshot: a copy of a VM's disks that is older than those that are kept.
+	KindSnapshot OrphanKind = "snapshot"
+	// KindAddress: a public address that was made for a group which has none any more.
+	KindAddress OrphanKind = "public_address"
+)
+
+// Orphan is a VM or another thing that nobody answers for.
 type Orphan struct {
+	Kind     OrphanKind
 	Status   OrphanStatus
 	Provider string // its configured name; empty for a member
 	// Group and ID are those of the mark, or of the pool; the ID of an unmarked VM
-	// is empty.
+	// is empty, and that of a snapshot or address is its own.
 	Group, ID  string
 	Name, UUID string
 	Power      Power
@@ -70,16 +87,21 @@ type Cleanup struct {
 // CleanupResult is what became of one of the orphans.
 type CleanupResult struct {
 	ID, Group, Name string
-	// Activity removes it; empty: refused, for the reason in Refused.
+	// Activity removes it; empty: Removed is set, or it is refused for the reason in
+	// Refused.
 	Activity, Refused string
+	// Removed: it is gone already, as snapshots and addresses are.
+	Removed bool
 }
 
 // Cleaner shows and removes what nobody answers for. The engine is one.
 type Cleaner interface {
-	// Orphans lists, by the last complete listing of every provider.
+	// Orphans lists, by the last complete listing of every provider, and asks those
+	// that can tell for what is no VM.
 	Orphans(ctx context.Context) ([]Orphan, error)
-	// Cleanup begins to remove quarantined orphans, each by an activity of its own
-	// that survives a restart, and says of every ID what became of it. What was
+	// Cleanup begins to remove quarantined orphans, VMs and parts each by an activity
+	// of its own that survives a restart, the others at once, and says of every ID
+	// what became of it. What was
 	// begun before is refused as not listed any more. An error means that nothing
 	// more was begun.
 	Cleanup(ctx context.Context, c Cleanup) ([]CleanupResult, error)
@@ -90,6 +112,29 @@ type Surveyor interface {
 	// Unmarked returns the VMs without a valid mark of this owner. ID and Group are
 	// empty.
 	Unmarked(ctx context.Context) ([]VM, error)
+}
+
+// Leftover is something with a valid mark of ours that is no VM.
+type Leftover struct {
+	Kind OrphanKind // parts, snapshot or public address
+	// ID is the instance's for parts, and the thing's own otherwise.
+	ID, Group, Name string
+	CreatedAt       time.Time // zero where it is not known
+	// Consists says, for people, of what, or where an address leads.
+	Consists string
+	InUse    bool // an address that leads to something
+}
+
+// Keeper is a Provider that makes more than VMs, some of which outlives them.
+type Keeper interface {
+	// Leftovers returns the parts of instances of which there is no VM, all whole
+	// snapshots and all public addresses that were made for groups. A partial listing
+	// is an error. Which of them is needed, the engine knows.
+	Leftovers(ctx context.Context) ([]Leftover, error)
+	// RemoveLeftover deletes a snapshot or a public address; gone already is success.
+	// What does not carry our valid mark for that group (any more), or an address
+	// that leads to something, is a Conflict. Parts are Delete's.
+	RemoveLeftover(ctx context.Context, l Leftover) error
 }
 
 // Clean takes an orphan into the state, on its way out: one that is a member of

@@ -165,16 +165,7 @@ func (s *site) makeServer(t *testing.T, name string, tags []string) string {
 		t.Fatal(err)
 	}
 	s.theirs = append(s.theirs, made.ID)
-	t.Cleanup(func() {
-		servers.Delete(step(t), nova, made.ID)
-		testenv.Eventually(t, within, name+" to be gone", func() error {
-			_, err := servers.Get(step(t), nova, made.ID).Extract()
-			if cloud.Gone(err) {
-				return nil
-			}
-			return fmt.Errorf("it is there: %w", err)
-		})
-	})
+	t.Cleanup(func() { s.deleteServer(t, made.ID) })
 	testenv.Eventually(t, within, name+" to be ACTIVE", func() error {
 		got, err := servers.Get(step(t), nova, made.ID).Extract()
 		if err == nil && got.Status != "ACTIVE" {
@@ -183,6 +174,23 @@ func (s *site) makeServer(t *testing.T, name string, tags []string) string {
 		return err
 	})
 	return made.ID
+}
+
+// deleteServer deletes a server as anybody might, and waits until it is gone.
+func (s *site) deleteServer(t *testing.T, uuid string) {
+	t.Helper()
+	nova, err := s.raw.Compute(step(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.Delete(step(t), nova, uuid)
+	testenv.Eventually(t, within, "server "+uuid+" to be gone", func() error {
+		_, err := servers.Get(step(t), nova, uuid).Extract()
+		if cloud.Gone(err) {
+			return nil
+		}
+		return fmt.Errorf("it is there: %w", err)
+	})
 }
 
 // intact returns an error unless the server that makeServer made is as it was.

@@ -32,6 +32,8 @@ var (
 	_ scaling.Adopter     = (*Provider)(nil)
 	_ scaling.Snapshotter = (*Provider)(nil)
 	_ scaling.Addresser   = (*Provider)(nil)
+	_ scaling.Surveyor    = (*Provider)(nil)
+	_ scaling.Keeper      = (*Provider)(nil)
 )
 
 // New returns the provider of one project for VMs of owner, a stable id that sets

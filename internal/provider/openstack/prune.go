@@ -34,12 +34,7 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 		return err
 	}
 	defer unlock()
-	client, err := p.cloud.Image(ctx)
-	if err != nil {
-		return err
-	}
-	query := cloud.ImageQuery{Properties: map[string]string{propertyOwner: string(p.owner), propertyGroup: group}}
-	all, err := cloud.Pages(ctx, images.List(client, query), images.ExtractImages, "list the snapshots of group %q", group)
+	all, err := p.snapshots(ctx, cloud.ImageQuery{Properties: map[string]string{propertyOwner: string(p.owner), propertyGroup: group}})
 	if err != nil {
 		return err
 	}
@@ -47,17 +42,38 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 	slices.SortFunc(all, func(a, b images.Image) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	var failed error
 	for _, i := range all[min(keep, len(all)):] {
-		err := p.dropVolumeSnapshots(ctx, i)
-		if err == nil {
-			err = change(ctx, "delete snapshot", i.Name, func(ctx context.Context) error { return images.Delete(ctx, client, i.ID).ExtractErr() })
-		}
-		if err != nil && !cloud.Gone(err) {
+		if err := p.dropSnapshot(ctx, i); err != nil {
 			failed = err
 			continue
 		}
 		p.log.Info("an old snapshot is deleted", "group", group, "snapshot", i.Name, "image", i.ID, "made", i.CreatedAt)
 	}
 	return failed
+}
+
+// snapshots lists images.
+func (p *Provider) snapshots(ctx context.Context, query cloud.ImageQuery) ([]images.Image, error) {
+	client, err := p.cloud.Image(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return cloud.Pages(ctx, images.List(client, query), images.ExtractImages, "list the snapshots")
+}
+
+// dropSnapshot deletes a snapshot with what it is made of; gone already is success.
+func (p *Provider) dropSnapshot(ctx context.Context, i images.Image) error {
+	client, err := p.cloud.Image(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.dropVolumeSnapshots(ctx, i); err != nil {
+		return err
+	}
+	err = change(ctx, "delete snapshot", i.Name, func(ctx context.Context) error { return images.Delete(ctx, client, i.ID).ExtractErr() })
+	if cloud.Gone(err) {
+		return nil
+	}
+	return err
 }
 
 // kept reports whether an image is a snapshot that this provider made of a VM of the

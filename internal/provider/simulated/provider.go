@@ -113,7 +113,7 @@ func (p *Provider) makeDisk(ref scaling.Ref) error {
 	if len(p.w.s.VMs) >= p.w.cfg.Capacity {
 		return scaling.Errorf(scaling.Quota, "create VM %s: %w (capacity %d)", ref.Name, errFull, p.w.cfg.Capacity)
 	}
-	p.w.s.Disks[ref.ID] = 1
+	p.w.s.Disks[ref.ID] = disk{Owner: p.owner, Group: ref.Group, Name: ref.Name, At: p.w.s.At}
 	return nil
 }
 

@@ -38,7 +38,7 @@ type state struct {
 	Began time.Time        `json:"began"`
 	At    time.Time        `json:"at"` // up to here everything is accounted for
 	VMs   map[string]*vm   `json:"vms"`
-	Disks map[string]int   `json:"disks"` // by instance id; what was made for VMs that may not exist yet
+	Disks map[string]disk  `json:"disks"` // by instance id; what was made for VMs that may not exist yet
 	Pools map[string]*pool `json:"pools"`
 	// Loads are those set by hand; they win over the configured steps.
 	Loads map[string]float64 `json:"loads"`
@@ -47,6 +47,13 @@ type state struct {
 	Public map[string]string `json:"public,omitempty"`
 	// Snapshots outlive their VMs; the newest is the last.
 	Snapshots []snapshot `json:"snapshots,omitempty"`
+}
+
+type disk struct {
+	Owner string    `json:"owner"`
+	Group string    `json:"group"`
+	Name  string    `json:"name"`
+	At    time.Time `json:"at"`
 }
 
 type mark struct {
@@ -95,7 +102,7 @@ func NewWorld(cfg Config, opts Options) (*World, error) {
 	}
 	now := w.now()
 	w.s = state{
-		Began: now, At: now, VMs: map[string]*vm{}, Disks: map[string]int{}, Pools: map[string]*pool{},
+		Began: now, At: now, VMs: map[string]*vm{}, Disks: map[string]disk{}, Pools: map[string]*pool{},
 		Loads: map[string]float64{},
 	}
 	for _, f := range cfg.VMs {

@@ -451,6 +451,45 @@ func providerSnapshot(t *testing.T, p providerCase) {
 	if diff := cmp.Diff([]string{"another"}, p.Snapshots(t)); diff != "" {
 		t.Errorf("snapshots after the VM was deleted (-want +got):\n%s", diff)
 	}
+	if k, ok := p.Provider.(scaling.Keeper); ok {
+		p.leftover(t, k, scaling.KindSnapshot, "another")
+		if got := p.Snapshots(t); len(got) != 0 {
+			t.Errorf("snapshots after all were removed: %q", got)
+		}
+	}
+}
+
+// leftover expects one thing of a kind to be left, and removes it.
+func (p providerCase) leftover(t *testing.T, k scaling.Keeper, kind scaling.OrphanKind, name string) {
+	t.Helper()
+	listed := func() (of []scaling.Leftover) {
+		t.Helper()
+		all, err := k.Leftovers(within(t))
+		if err != nil {
+			t.Fatalf("Leftovers: %v", err)
+		}
+		for _, l := range all {
+			if l.Kind == kind {
+				of = append(of, l)
+			}
+		}
+		return of
+	}
+	found := listed()
+	if len(found) != 1 || found[0].Name != name || found[0].Group != p.Group || found[0].ID == "" {
+		t.Fatalf("Leftovers() has %+v, want %s %q of group %s", found, kind, name, p.Group)
+	}
+	theirs := found[0]
+	theirs.Group = "another"
+	wantClass(t, "RemoveLeftover of another group", k.RemoveLeftover(within(t), theirs), scaling.Conflict)
+	for range 2 {
+		if err := k.RemoveLeftover(within(t), found[0]); err != nil {
+			t.Errorf("RemoveLeftover: %v", err)
+		}
+	}
+	if left := listed(); len(left) != 0 {
+		t.Errorf("still listed after it was removed: %+v", left)
+	}
 }
 
 func providerAddress(t *testing.T, p providerCase) {
