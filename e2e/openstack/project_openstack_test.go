@@ -202,7 +202,7 @@ security_group:
     - {protocol: icmp, from: subnet}
 service: {port: %[5]d, balancer: 203.0.113.1, path: /}
 key: {name: lab-key-%[1]s, private_key: lab-key}
-server: {name: vm-test, image: %[6]s, flavor: %[7]s}
+server: {name: vm-test, image: %[6]s, flavor: %[7]s, scaling_group: web}
 floating_ip: {network: %[4]s}
 snapshot: {keep: 2}
 `, p.name, lab.Member, subnet, lab.External, service, lab.Image, lab.Flavor, p.clouds))

@@ -260,6 +260,9 @@ func TestTheSeedsScenario(t *testing.T) {
 		t.Errorf("the clone is another server, or the address another: %+v", now)
 	}
 	s.pool(now.fixed("vm-test-clone"))
+	if after := s.scalehook("provision", s.path("provision.yml")); !strings.Contains(after, "nothing to do") || !strings.Contains(after, "has taken over: vm-test-clone") {
+		t.Errorf("provisioned after the handover: %s", after)
+	}
 	sent, by, lost := visitors.end()
 	t.Logf("visitors: %d sent, %d lost, answered by %v", sent, len(lost), by)
 	if len(lost) > 0 || by["vm-test"] == 0 || by["vm-test-clone"] == 0 {

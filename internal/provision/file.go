@@ -119,6 +119,9 @@ type ServerSpec struct {
 	Report bool `yaml:"report"`
 	// ConfigDrive brings user data on a disk, for networks without a metadata service.
 	ConfigDrive bool `yaml:"config_drive"`
+	// ScalingGroup is the group that adopts it, and may remove it in a handover: while
+	// that group has servers none is made in its place.
+	ScalingGroup string `yaml:"scaling_group"`
 	// BootDeadline is how long it may take to become active. Default 5m.
 	BootDeadline time.Duration `yaml:"boot_deadline"`
 }

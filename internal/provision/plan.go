@@ -92,7 +92,8 @@ type planner struct {
 	image    *Image
 	flavor   *Flavor
 	server   *Server
-	port     *Port // the server's
+	port     *Port    // the server's
+	heirs    []Server // of the scaling group that the server is for
 	pool     *Network
 	address  *FloatingIP
 }

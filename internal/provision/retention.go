@@ -92,6 +92,10 @@ func snapshotResource() resource {
 			}
 		},
 		make: func(p *planner, it *Item) []step {
+			if p.server == nil && len(p.heirs) > 0 {
+				it.Details = append(it.Details, p.handedOver())
+				return nil
+			}
 			if p.server != nil && !p.mark.owns(p.server.Object) {
 				it.Details = append(it.Details, "the server was not deployed by this file; \"scalehook snapshot\" makes one of it")
 				return nil

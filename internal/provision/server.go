@@ -74,6 +74,7 @@ func serverResource() resource {
 		name:   func(f *File) string { return f.Server.Name },
 		find: func(p *planner) *Object {
 			p.server = one(p, "server.name", KindServer, p.world.Servers, p.file.Server.Name)
+			p.heirs = p.members(p.file.Server.ScalingGroup)
 			if p.server == nil {
 				return nil
 			}
@@ -84,6 +85,10 @@ func serverResource() resource {
 		},
 		compare: compareServer,
 		make: func(p *planner, it *Item) []step {
+			if len(p.heirs) > 0 {
+				it.Details = append(it.Details, p.handedOver())
+				return nil
+			}
 			p.bootable()
 			s := *p.file.Server
 			it.Details = append(it.Details, fmt.Sprintf("make it: image %s, flavor %s", s.Image, s.Flavor))
@@ -109,6 +114,30 @@ func serverResource() resource {
 			}}
 		},
 	}
+}
+
+// members are the servers that carry the mark of one of the owner's scaling groups.
+func (p *planner) members(name string) []Server {
+	var out []Server
+	for _, s := range p.world.Servers {
+		if m, ok := cloud.ParseMark(s.Tags); ok && name != "" && m.Group == name && string(m.Owner) == p.mark.owner {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (p *planner) handedOver() string {
+	return fmt.Sprintf("the scaling group %s has taken over: %s", p.file.Server.ScalingGroup, strings.Join(names(p.heirs), ", "))
+}
+
+// heir returns the server of the scaling group that a port belongs to, or nil.
+func (p *planner) heir(port string) *Server {
+	at := p.world.port(port)
+	if at == nil {
+		return nil
+	}
+	return by(p.heirs, func(s Server) bool { return s.ID == at.Device })
 }
 
 // userData is what the guest gets for its first boot.
@@ -244,6 +273,10 @@ func addressResource() resource {
 			}
 			switch {
 			case p.port != nil && is.Port == p.port.ID:
+			case p.heir(is.Port) != nil:
+				it.Details = append(it.Details, "it leads to "+p.heir(is.Port).Name+" of the scaling group "+p.file.Server.ScalingGroup)
+			case p.server == nil && len(p.heirs) > 0 && is.Port == "":
+				it.Details = append(it.Details, "it leads nowhere since its server was handed over; see --cleanup")
 			case is.Port != "":
 				p.wrongf(at, "floating IP %s (%s) is in use elsewhere, by %s: take it away there, write another address, or leave floating_ip out", is.Address, is.ID, p.world.holder(is.Port))
 			default:
@@ -255,6 +288,10 @@ func addressResource() resource {
 		},
 		make: func(p *planner, it *Item) []step {
 			spec := *p.file.FloatingIP
+			if p.server == nil && len(p.heirs) > 0 {
+				it.Details = append(it.Details, p.handedOver())
+				return nil
+			}
 			it.Details = append(it.Details, "make one of the network "+spec.Network+" and give it to the server")
 			return []step{{
 				what: "make a floating IP of " + spec.Network, touches: []Kind{KindFloatingIP},

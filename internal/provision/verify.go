@@ -88,22 +88,28 @@ func (v *verifier) run(ctx context.Context) ([]Check, error) {
 	if err := seen.plan.Err(); err != nil {
 		return nil, err
 	}
+	server, at := seen.server, seen.port
+	if server == nil && len(seen.heirs) > 0 {
+		server = &seen.heirs[0]
+		at = by(v.w.Ports, func(port Port) bool { return port.Device == server.ID })
+	}
 	switch {
-	case seen.server == nil:
+	case server == nil:
 		v.bad("server "+f.Server.Name, "it is not there: scalehook provision %s", f.path)
 		return v.report, nil
-	case seen.server.Status != "ACTIVE":
-		v.bad("server "+f.Server.Name, "its status is %s: openstack server start %s", seen.server.Status, seen.server.ID)
+	case server.Status != "ACTIVE":
+		v.bad("server "+server.Name, "its status is %s: openstack server start %s", server.Status, server.ID)
 		return v.report, nil
 	}
-	v.ok("server "+f.Server.Name, "ACTIVE")
+	v.ok("server "+server.Name, "ACTIVE")
 	host := ""
+	leads := by(v.w.FloatingIPs, func(a FloatingIP) bool { return at != nil && a.Port == at.ID })
 	switch {
 	case f.FloatingIP == nil:
-	case seen.address == nil || seen.address.Port != seen.port.ID:
+	case leads == nil:
 		v.bad("floating IP", "the server has none: scalehook provision %s", f.path)
 	default:
-		host = seen.address.Address.String()
+		host = leads.Address.String()
 		v.ok("floating IP", "%s", host)
 	}
 	// Side by side: each goes on until it succeeds or the time is over.
@@ -113,7 +119,7 @@ func (v *verifier) run(ctx context.Context) ([]Check, error) {
 	if host != "" && f.Service != nil {
 		both.Go(func() { service.service(ctx, host) })
 	}
-	both.Go(func() { inside.inside(ctx, seen.server.ID, host) })
+	both.Go(func() { inside.inside(ctx, server.ID, host) })
 	both.Wait()
 	return slices.Concat(v.report, service.report, inside.report), nil
 }

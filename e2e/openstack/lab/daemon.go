@@ -48,7 +48,11 @@ func (d *daemons) log(name string) string { return filepath.Join(d.state, "log",
 // daemonScript becomes the program that its arguments name, in a session of its
 // own, once it has written its pid and start time to $0. The name in
 // /proc/PID/stat is "sh" until then, so the fields can be counted.
-const daemonScript = `printf '%s %s\n' $$ "$(cut -d ' ' -f 22 /proc/$$/stat)" >"$0.new" && mv "$0.new" "$0" && exec nice -n ` + niceness + ` "$@"`
+//
+// A session is scheduled as a whole where the kernel groups them, and a process's
+// own niceness counts only within it.
+const daemonScript = `{ echo ` + niceness + ` >/proc/$$/autogroup; } 2>/dev/null
+printf '%s %s\n' $$ "$(cut -d ' ' -f 22 /proc/$$/stat)" >"$0.new" && mv "$0.new" "$0" && exec nice -n ` + niceness + ` "$@"`
 
 // start starts a program in the background unless it runs, and returns when its
 // pid is known.

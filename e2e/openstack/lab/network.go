@@ -85,17 +85,15 @@ func (u *bringUp) dataPlane(ctx context.Context) error {
 		return err
 	}
 	if err := u.await(ctx, "ovs-vswitchd", 20*time.Second, func() error {
-		if err := u.Namespace().Command(ctx, "ip", "link", "show", "br-ex").Run(); err != nil {
-			return fmt.Errorf("no bridge br-ex: %w", err)
+		for _, bridge := range []string{"br-ex", "br-int"} {
+			out, err := u.Namespace().Command(ctx, "ip", "-brief", "addr", "show", "up", "dev", bridge).Output()
+			if err != nil || len(out) == 0 || bridge == "br-ex" && !strings.Contains(string(out), gateway) {
+				return fmt.Errorf("no bridge %s that is up: %q, %w", bridge, out, err)
+			}
 		}
 		return nil
 	}); err != nil {
 		return err
-	}
-	for _, args := range [][]string{{"addr", "replace", gateway, "dev", "br-ex"}, {"link", "set", "br-ex", "up"}, {"link", "set", "br-int", "up"}} {
-		if out, err := u.Namespace().Command(ctx, "ip", args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
-		}
 	}
 	return u.startServices(ctx, "ovn-controller", "ovn-metadata-agent")
 }

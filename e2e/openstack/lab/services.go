@@ -80,7 +80,9 @@ func (c *Cloud) services() []service {
 			service{name: "ovs-database", base: true, args: []string{
 				"ovsdb-server", "--remote=punix:" + c.path("ovs", "db.sock"), "--unixctl=" + c.path("ovs", "ovsdb.ctl"), c.path("ovs", "conf.db"),
 			}},
-			service{name: "ovs-vswitchd", base: true, args: []string{"ovs-vswitchd", "unix:" + c.path("ovs", "db.sock"), "--unixctl=" + c.path("ovs", "vswitchd.ctl")}},
+			service{name: "ovs-vswitchd", base: true, args: []string{
+				"sh", "-c", vswitchdScript, gateway, "ovs-vswitchd", "unix:" + c.path("ovs", "db.sock"), "--unixctl=" + c.path("ovs", "vswitchd.ctl"),
+			}},
 			service{name: "ovn-controller", args: []string{"ovn-controller", "unix:" + c.path("ovs", "db.sock")}},
 			service{name: "ovn-metadata-agent", args: python("ovn-metadata-agent", "neutron.cmd.eventlet.agents.ovn_metadata", "--config-file", c.path("etc", "neutron", "metadata.ini"))},
 			service{name: "virtlogd", base: true, args: []string{"virtlogd"}},
@@ -109,6 +111,19 @@ import nova.cmd, nova.virt
 nova.virt.__path__.append("%s")
 from nova.cmd.compute import main
 sys.exit(main())`
+
+// vswitchdScript runs Open vSwitch again when it crashes, as its user space datapath
+// does now and then on connections that it tracks, and gives its bridge $0, which
+// goes with it, again.
+const vswitchdScript = `trap 'exit 0' TERM
+while :; do
+	"$@" &
+	until ip addr replace "$0" dev br-ex && ip link set br-ex up && ip link set br-int up || ! kill -0 $!; do sleep 0.1; done 2>/dev/null
+	wait $!
+	ended=$?
+	if [ $ended -lt 128 ]; then exit $ended; fi
+	echo "ovs-vswitchd ended by signal $((ended - 128)) and is started again"
+done`
 
 // python runs a service whose package with the program of that name is not
 // installed, only its library: the packages would set up services of their own.
