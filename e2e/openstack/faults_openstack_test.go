@@ -85,19 +85,22 @@ func (s *site) whole(step string, view api.Group, snapshots int) {
 	s.state().expect(s.t, step, primary, snapshots, names...)
 }
 
-// TestItIsKilledAndStartedAgain kills the server in the middle of a create, of a
-// handover and of a removal, at the calls to the cloud and between them. The next
-// start finishes or undoes what was under way; nothing is there twice.
+// TestItIsKilledAndStartedAgain kills the server before and after every change at the
+// cloud that a create, a handover and a removal consist of. The next start finishes or undoes what was under way; nothing is there twice.
 func TestItIsKilledAndStartedAgain(t *testing.T) {
 	s, g := startPair(t, "scnkill", lab.Options{})
 	s.serve(s.bin.scalehook, g)
 	s.await("the baseline is adopted", count(1))
 	snapshots := 0
 	for _, round := range []struct{ create, handover, remove string }{
-		{"create port.after", "move floating IP.before", "create snapshot.after"},
-		{"create server.before", "move floating IP.after", "delete server.before"},
+		{"create port.before", "move floating IP.before", "create snapshot.before"},
+		{"create port.after", "move floating IP.after", "create snapshot.after"},
+		{"tag port.before", "", "delete snapshot.before"},
+		{"tag port.after", "", "delete snapshot.after"},
+		{"create server.before", "", "delete server.before"},
 		{"create server.after", "", "delete server.after"},
-		{"tag server.before", "", "delete port.after"},
+		{"tag server.before", "", "delete port.before"},
+		{"tag server.after", "", "delete port.after"},
 	} {
 		for _, kill := range []struct {
 			point, order string
