@@ -49,18 +49,26 @@ func (s Sockets) Find(uri string) string {
 	if uri != DefaultURI {
 		return uri
 	}
-	for _, place := range s {
-		if _, err := os.Stat(place.Path); err != nil {
-			continue
-		}
-		if place.URI != "" {
-			return place.URI
-		}
-		// libvirt takes "+" for itself, not for a space.
-		escape := strings.NewReplacer("+", "%20", "%2F", "/")
-		return "qemu+unix:///system?socket=" + escape.Replace(url.QueryEscape(place.Path))
+	place, ok := s.First()
+	switch {
+	case !ok:
+		return uri
+	case place.URI != "":
+		return place.URI
 	}
-	return uri
+	// libvirt takes "+" for itself, not for a space.
+	escape := strings.NewReplacer("+", "%20", "%2F", "/")
+	return "qemu+unix:///system?socket=" + escape.Replace(url.QueryEscape(place.Path))
+}
+
+// First returns the first place whose socket exists; false if none does.
+func (s Sockets) First() (Socket, bool) {
+	for _, place := range s {
+		if _, err := os.Stat(place.Path); err == nil {
+			return place, true
+		}
+	}
+	return Socket{}, false
 }
 
 // remote says whether libvirt reaches uri through anything but a UNIX socket

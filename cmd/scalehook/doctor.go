@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/scalehook/scalehook/exporter"
 	"github.com/scalehook/scalehook/internal/cloud"
 	"github.com/scalehook/scalehook/internal/provision"
 )
@@ -28,7 +30,9 @@ func newDoctorCommand() *cobra.Command {
 and what would be right. Exit code 1 if anything is. Nothing is changed.
 
   --cloud NAME       a cloud of clouds.yaml: its services, whether the credentials may
-                     make servers, ports and floating IPs, and what the quotas leave
+                     make servers, ports and floating IPs, what the quotas leave, and
+                     whether a libvirt with its guests is on this machine (MicroStack's
+                     inside its snap too)
   --provision FILE   the same for the cloud of a provisioning file, and the image,
                      flavor and external network that it names`,
 		Args: cobra.NoArgs,
@@ -66,5 +70,28 @@ func (o doctorFlags) lookAtCloud(ctx context.Context, cmd *cobra.Command) error 
 		return err
 	}
 	defer p.Close()
-	return showChecks(cmd, o.output, p.Doctor(ctx))
+	return showChecks(cmd, o.output, append(p.Doctor(ctx), hypervisor(ctx, exporter.KnownSockets())))
+}
+
+// hypervisor looks for the libvirt daemon that runs the cloud's guests, where it may
+// be on this machine: their CPU comes from an exporter beside it.
+func hypervisor(ctx context.Context, places exporter.Sockets) provision.Check {
+	c := provision.Check{What: "CPU of the guests", OK: true}
+	place, ok := places.First()
+	if !ok {
+		c.Detail = "no libvirt on this machine: run scalehook-exporter beside Nova's libvirt, or node-exporter in the guests (rules/guests.yml)"
+		return c
+	}
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", place.Path)
+	if err != nil {
+		c.OK = false
+		c.Detail = fmt.Sprintf("the libvirt socket %s cannot be used (%v): start the daemon, or give the exporter's user the rights (group libvirt)", place.Path, err)
+		return c
+	}
+	if err := conn.Close(); err != nil {
+		c.OK, c.Detail = false, err.Error()
+		return c
+	}
+	c.Detail = "scalehook-exporter finds libvirt at " + place.Path
+	return c
 }
