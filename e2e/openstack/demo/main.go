@@ -90,6 +90,10 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := w.verify(ctx); err != nil {
+		w.logs(os.Stdout)
+		return fmt.Errorf("connectivity: %w", err)
+	}
 	for _, s := range []struct {
 		name, title string
 		run         func(*world, context.Context, *result) error

@@ -117,7 +117,7 @@ owner: %s
 cloud: {cloud: %s, clouds_file: %q}
 network:
   name: %s
-  subnet: {name: lab-net-subnet, cidr: %s, gateway: 192.168.100.1, dns: [8.8.8.8, 1.1.1.1]}
+  subnet: {name: lab-net-subnet, cidr: %s, gateway: 192.168.100.1, dns: [%[8]s]}
   router: {name: lab-router, external: %s}
 security_group:
   name: %s
