@@ -11,7 +11,9 @@ package testenv
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,10 +145,22 @@ func FreePort(t testing.TB) int {
 	return port
 }
 
-// FreeAddress is FreePort as "127.0.0.1:port".
+// FreeAddress returns a loopback address with a port that nothing listens on. The
+// address is a random one of 127.64.0.0/10, so that the next test that looks for one,
+// and connections from 127.0.0.1, do not take it before the program under test does.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	n := rand.Uint32N(1 << 22)
+	host := netip.AddrFrom4([4]byte{127, 64 | byte(n>>16), byte(n >> 8), byte(n)})
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", netip.AddrPortFrom(host, 0).String())
+	if err != nil {
+		t.Fatalf("look for a free address: %v", err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatalf("give back %s: %v", address, err)
+	}
+	return address
 }
 
 // Eventually polls until the check returns nil, and ends the test with the last
