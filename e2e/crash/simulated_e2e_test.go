@@ -75,7 +75,7 @@ type savedWorld struct {
 		Name, UUID, Power, Address string
 		Mark                       *struct{ ID, UUID string }
 	}
-	Disks  map[string]int
+	Disks  map[string]json.RawMessage
 	Public map[string]string // the VMs that public addresses lead to
 	Pools  map[string]struct {
 		Members []struct{ ID, State, Addr string }

@@ -74,8 +74,8 @@ func (p *Provider) leftovers(ctx context.Context) ([]scaling.Leftover, error) {
 			l = &scaling.Leftover{Kind: scaling.KindParts, ID: m.ID, Group: m.Group, Name: m.ID, CreatedAt: at}
 			parts[m.ID] = l
 		}
-		if instance, _, ok := strings.Cut(name, "-port"); ok {
-			l.Name = instance
+		if at := strings.LastIndex(name, "-port"); at > 0 {
+			l.Name = name[:at]
 		}
 		l.Consists = strings.TrimPrefix(l.Consists+", "+what, ", ")
 	}
