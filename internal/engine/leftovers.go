@@ -83,8 +83,8 @@ func (e *Engine) leftover(inv *inventory, l scaling.Leftover, nth int) (scaling.
 			return o, true
 		}
 		o.Note = "the group has no public_address any more"
-	default:
-		return o, false
+	case scaling.KindVM, scaling.KindMember:
+		return o, false // neither is a leftover
 	}
 	if why := g.untouchable(gc); why != "" {
 		o.Note = why
@@ -121,7 +121,7 @@ func (e *Engine) discard(ctx context.Context, o scaling.Orphan, c scaling.Cleanu
 	g.log.Warn("a leftover is removed by order", "kind", o.Kind, "name", o.Name, "id", o.ID, "by", c.By)
 	err = k.RemoveLeftover(ctx, scaling.Leftover{Kind: o.Kind, ID: o.ID, Group: o.Group, Name: o.Name, CreatedAt: o.CreatedAt})
 	if err != nil {
-		return fmt.Errorf("%w: %v", scaling.ErrRefused, err)
+		return fmt.Errorf("%w: %w", scaling.ErrRefused, err)
 	}
 	return nil
 }

@@ -191,7 +191,9 @@ func (g *group) lostMembers() []scaling.Orphan {
 // Cleanup implements scaling.Cleaner.
 func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.CleanupResult, error) {
 	all := e.marked()
-	if slices.ContainsFunc(c.IDs, func(id string) bool { return !slices.ContainsFunc(all, func(o scaling.Orphan) bool { return o.ID == id }) }) {
+	if slices.ContainsFunc(c.IDs, func(id string) bool {
+		return !slices.ContainsFunc(all, func(o scaling.Orphan) bool { return o.ID == id })
+	}) {
 		survey, cancel := context.WithTimeout(ctx, surveyDeadline)
 		all = append(all, e.leftovers(survey)...)
 		cancel()
@@ -217,7 +219,7 @@ func (e *Engine) Cleanup(ctx context.Context, c scaling.Cleanup) ([]scaling.Clea
 			case scaling.KindSnapshot, scaling.KindAddress:
 				err = e.discard(ctx, o, c)
 				res.Removed = err == nil
-			default:
+			case scaling.KindVM, scaling.KindMember, scaling.KindParts:
 				res.Activity, err = e.clean(ctx, o, c)
 			}
 			if err != nil {

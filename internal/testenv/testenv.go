@@ -9,9 +9,9 @@
 package testenv
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -150,8 +150,10 @@ func FreePort(t testing.TB) int {
 // and connections from 127.0.0.1, do not take it before the program under test does.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	n := rand.Uint32N(1 << 22)
-	host := netip.AddrFrom4([4]byte{127, 64 | byte(n>>16), byte(n >> 8), byte(n)})
+	ip := [4]byte{127}
+	_, _ = rand.Read(ip[1:]) // documented never to fail
+	ip[1] = 64 | ip[1]&63
+	host := netip.AddrFrom4(ip)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", netip.AddrPortFrom(host, 0).String())
 	if err != nil {
 		t.Fatalf("look for a free address: %v", err)

@@ -129,7 +129,7 @@ func (p *Provider) RemoveLeftover(ctx context.Context, l scaling.Leftover) error
 		err = p.removeSnapshot(ctx, l)
 	case scaling.KindAddress:
 		err = p.removeAddress(ctx, l)
-	default:
+	case scaling.KindVM, scaling.KindMember, scaling.KindParts:
 		err = scaling.Errorf(scaling.Permanent, "only snapshots and public addresses are removed like this")
 	}
 	if err != nil {
