@@ -35,8 +35,9 @@ func trials(host string) []trial {
 	if isAddress(host) {
 		return []trial{ping}
 	}
-	// Which of them there is depends on the guest.
-	return []trial{{"resolve " + host, "nslookup " + host + " || getent hosts " + host}, ping}
+	// Which of them there is depends on the guest; some fail for a name that has no
+	// IPv6 address.
+	return []trial{{"resolve " + host, "nslookup " + host + " || nslookup -type=a " + host + " || getent hosts " + host}, ping}
 }
 
 var reportRE = regexp.MustCompile(`(?m)` + regexp.QuoteMeta(reportPrefix) + `(.*?) (ok|failed)\s*$`)

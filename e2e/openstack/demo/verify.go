@@ -23,12 +23,12 @@ network: {name: %s}
 security_group:
   name: sg-probe
   rules:
-    - {protocol: icmp, from: subnet}
+    - {protocol: icmp, from: %[10]s}
 service: {port: 80, balancer: %[5]s, path: /health}
 server: {name: vm-probe, image: %[6]s, flavor: %[7]s, report: true, config_drive: true}
 floating_ip: {network: %[8]s}
 verify: {outbound: [%[5]s, %[9]s]}
-`, owner, lab.Member, clouds, network, lab.Gateway(), lab.Image, lab.Flavor, lab.External, outside)
+`, owner, lab.Member, clouds, network, lab.Gateway(), lab.Image, lab.Flavor, lab.External, outside, cidr)
 }
 
 // verify is the seed's connectivity test: its service through the floating IP, and from

@@ -118,7 +118,7 @@ cloud: {cloud: %s, clouds_file: %q}
 network:
   name: %s
   subnet: {name: lab-net-subnet, cidr: %s, gateway: 192.168.100.1, dns: [%[8]s]}
-  router: {name: lab-router, external: %s}
+  router: {name: lab-router, external: %[6]s}
 security_group:
   name: %s
   rules:
