@@ -261,19 +261,43 @@ func (l *leg) add(ctx context.Context) error {
 	if len(port.Address) != 1 {
 		return fmt.Errorf("the port has the addresses %+v, want one", port.Address)
 	}
-	for _, args := range [][]string{
-		{
-			"ovs-vsctl", "--db=unix:" + filepath.Join(l.w.o.state, "ovs", "db.sock"), "--may-exist", "add-port", "br-int", legName, "--", "set", "interface", legName,
-			"type=internal", fmt.Sprintf("mac=%q", port.MAC), "external_ids:iface-id=" + port.ID, "external_ids:attached-mac=" + port.MAC,
-		},
-		{"ip", "link", "set", legName, "address", port.MAC, "mtu", "1400", "up"},
-		{"ip", "addr", "replace", port.Address[0].IP + "/24", "dev", legName},
-	} {
-		if out, err := l.w.cloud.Namespace().Command(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+	if _, err := l.run(ctx, "ovs-vsctl", "--db=unix:"+filepath.Join(l.w.o.state, "ovs", "db.sock"), "--may-exist", "add-port", "br-int", legName,
+		"--", "set", "interface", legName, "type=internal", fmt.Sprintf("mac=%q", port.MAC), "external_ids:iface-id="+port.ID, "external_ids:attached-mac="+port.MAC,
+	); err != nil {
+		return err
+	}
+	// Open vSwitch makes the device once more when OVN has bound the port, some seconds
+	// later, and the address goes with it: it counts when it has stayed for a while.
+	address := port.Address[0].IP + "/24"
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for stayed := 0; stayed < 10; {
+		out, err := l.run(ctx, "ip", "-brief", "addr", "show", "up", "dev", legName)
+		if err == nil && strings.Contains(out, address) {
+			stayed++
+		} else {
+			stayed = 0
+			_, err = l.run(ctx, "ip", "link", "set", legName, "address", port.MAC, "mtu", "1400", "up")
+			if err == nil {
+				_, err = l.run(ctx, "ip", "addr", "replace", address, "dev", legName)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the port's address does not stay: %w", err)
+		case <-time.After(time.Second):
 		}
 	}
 	return nil
+}
+
+// run runs a program in the cloud's network and returns what it printed.
+func (l *leg) run(ctx context.Context, name string, args ...string) (string, error) {
+	out, err := l.w.cloud.Namespace().Command(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
 }
 
 func (l *leg) remove() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/scalehook/scalehook/e2e/loadgen"
@@ -87,6 +88,9 @@ func (w *world) judge(ctx context.Context, res *result, all []api.Activity) {
 			res.Requests.Examples = append(res.Requests.Examples, fmt.Sprintf("%s %s %s %s after %s: %s: %s",
 				r.Start.UTC().Format("15:04:05.000"), r.Method, r.Kind, r.Server, r.Duration.Round(time.Millisecond), r.Outcome, r.Problem))
 		}
+	}
+	if crashes, err := w.cloud.SwitchCrashes(); err != nil || len(crashes) > 0 {
+		res.note("the lab's network: %s %v", strings.Join(crashes, "; "), err)
 	}
 	if s.Sent == 0 {
 		res.fail("no request was sent")

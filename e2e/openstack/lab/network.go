@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -96,6 +97,22 @@ func (u *bringUp) dataPlane(ctx context.Context) error {
 		return err
 	}
 	return u.startServices(ctx, "ovn-controller", "ovn-metadata-agent")
+}
+
+// SwitchCrashes are the times at which Open vSwitch crashed since the cloud came up:
+// what was under way then was cut by the lab.
+func (c *Cloud) SwitchCrashes() ([]string, error) {
+	raw, err := os.ReadFile(c.d.log("ovs-vswitchd"))
+	if err != nil {
+		return nil, fmt.Errorf("read the log of Open vSwitch: %w", err)
+	}
+	var out []string
+	for line := range strings.Lines(string(raw)) {
+		if strings.HasPrefix(line, switchCrashed) {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	return out, nil
 }
 
 // destroyGuests has libvirt end the guests: they are no daemons.

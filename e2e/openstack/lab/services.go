@@ -122,8 +122,11 @@ while :; do
 	wait $!
 	ended=$?
 	if [ $ended -lt 128 ]; then exit $ended; fi
-	echo "ovs-vswitchd ended by signal $((ended - 128)) and is started again"
+	echo "` + switchCrashed + ` $((ended - 128)) at $(date -u +%T) and is started again"
 done`
+
+// switchCrashed begins the line about it.
+const switchCrashed = "ovs-vswitchd ended by signal"
 
 // python runs a service whose package with the program of that name is not
 // installed, only its library: the packages would set up services of their own.
