@@ -40,6 +40,30 @@ func TestTheSafetyPage(t *testing.T) {
 	}
 }
 
+// The last run of the long tests is on the page, with its commit, and it was green:
+// a million histories, every kill, every mistake.
+func TestTheSafetyPageHasTheLastLongRun(t *testing.T) {
+	b, err := os.ReadFile(safetyDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, run, found := strings.Cut(string(b), "\n## The last run of make test-chaos\n")
+	if !found {
+		t.Fatalf("%s has no section with the last run of make test-chaos", safetyDoc)
+	}
+	for what, pattern := range map[string]string{
+		"the commit":                    `(?m)^ *commit [0-9a-f]{7,40}$`,
+		"a million histories":           `(?m)[0-9]{6,} histories, [0-9]+ decisions`,
+		"the histories of the engine":   `(?m)[0-9]+ histories of `,
+		"no mistake left unexplained":   `(?m)[0-9]+ mistakes`,
+		"the totals, without a failure": `(?m)^ *make test-chaos: [1-9][0-9]* passed, 0 failed, 0 skipped, [0-9]+ min`,
+	} {
+		if !regexp.MustCompile(pattern).MatchString(run) {
+			t.Errorf("%s lacks %s in the last run of make test-chaos (%s)", safetyDoc, what, pattern)
+		}
+	}
+}
+
 // tests are the names of all test functions of the tree.
 func tests(t *testing.T) map[string]bool {
 	t.Helper()
