@@ -92,7 +92,7 @@ func snapshotResource() resource {
 			}
 		},
 		make: func(p *planner, it *Item) []step {
-			if p.server == nil && len(p.heirs) > 0 {
+			if p.replaced() {
 				it.Details = append(it.Details, p.handedOver())
 				return nil
 			}

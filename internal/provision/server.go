@@ -85,7 +85,7 @@ func serverResource() resource {
 		},
 		compare: compareServer,
 		make: func(p *planner, it *Item) []step {
-			if len(p.heirs) > 0 {
+			if p.replaced() {
 				it.Details = append(it.Details, p.handedOver())
 				return nil
 			}
@@ -126,6 +126,9 @@ func (p *planner) members(name string) []Server {
 	}
 	return out
 }
+
+// replaced reports whether the server was handed over to others of its scaling group.
+func (p *planner) replaced() bool { return p.server == nil && len(p.heirs) > 0 }
 
 func (p *planner) handedOver() string {
 	return fmt.Sprintf("the scaling group %s has taken over: %s", p.file.Server.ScalingGroup, strings.Join(names(p.heirs), ", "))
@@ -275,7 +278,7 @@ func addressResource() resource {
 			case p.port != nil && is.Port == p.port.ID:
 			case p.heir(is.Port) != nil:
 				it.Details = append(it.Details, "it leads to "+p.heir(is.Port).Name+" of the scaling group "+p.file.Server.ScalingGroup)
-			case p.server == nil && len(p.heirs) > 0 && is.Port == "":
+			case p.replaced() && is.Port == "":
 				it.Details = append(it.Details, "it leads nowhere since its server was handed over; see --cleanup")
 			case is.Port != "":
 				p.wrongf(at, "floating IP %s (%s) is in use elsewhere, by %s: take it away there, write another address, or leave floating_ip out", is.Address, is.ID, p.world.holder(is.Port))
@@ -288,7 +291,7 @@ func addressResource() resource {
 		},
 		make: func(p *planner, it *Item) []step {
 			spec := *p.file.FloatingIP
-			if p.server == nil && len(p.heirs) > 0 {
+			if p.replaced() {
 				it.Details = append(it.Details, p.handedOver())
 				return nil
 			}

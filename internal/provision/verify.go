@@ -89,7 +89,7 @@ func (v *verifier) run(ctx context.Context) ([]Check, error) {
 		return nil, err
 	}
 	server, at := seen.server, seen.port
-	if server == nil && len(seen.heirs) > 0 {
+	if seen.replaced() {
 		server = &seen.heirs[0]
 		at = by(v.w.Ports, func(port Port) bool { return port.Device == server.ID })
 	}

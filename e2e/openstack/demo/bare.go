@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -32,11 +31,6 @@ func (w *world) bare(ctx context.Context, res *result) error {
 	leg := &leg{w: w}
 	defer leg.remove() //nolint:contextcheck // also after an interrupt
 	if err := w.scr.step("scalehook's machine gets a port in lab-net, for its health checks", func() error { return leg.add(ctx) }); err != nil {
-		return err
-	}
-	// A guest without a floating IP reports there too: the connections that a router
-	// translates for many are what Open vSwitch 3.1.0 cannot keep track of.
-	if err := os.WriteFile(filepath.Join(w.dir, "user-data"), []byte(userData(leg.address)), 0o644); err != nil {
 		return err
 	}
 	tokens, err := s.Tokens()
@@ -242,9 +236,8 @@ func (w *world) releaseAddress(ctx context.Context, address string) error {
 // leg is a port of this machine in the tenant network: without a balancer the
 // members are reached at their fixed addresses, as by a scalehook that runs inside.
 type leg struct {
-	w       *world
-	id      string
-	address string
+	w  *world
+	id string
 }
 
 const legName = "leg0"
@@ -275,8 +268,7 @@ func (l *leg) add(ctx context.Context) error {
 	}
 	// Open vSwitch makes the device once more when OVN has bound the port, some seconds
 	// later, and the address goes with it: it counts when it has stayed for a while.
-	l.address = port.Address[0].IP
-	address := l.address + "/24"
+	address := port.Address[0].IP + "/24"
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for stayed := 0; stayed < 10; {

@@ -69,7 +69,7 @@ func startWorld(ctx context.Context, o options, scr *screen) (*world, error) {
 	if err := w.listen(ctx); err != nil {
 		return w, err
 	}
-	for name, text := range map[string]string{"provision.yml": provisionFile(w.cloud.CloudsFile(), filepath.Join(o.state, "client", "lab-key")), "user-data": userData(lab.Gateway().String())} {
+	for name, text := range map[string]string{"provision.yml": provisionFile(w.cloud.CloudsFile(), filepath.Join(o.state, "client", "lab-key")), "user-data": userData()} {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
 			return w, err
 		}
@@ -88,7 +88,7 @@ func (s *screen) quote(text string) {
 	}
 }
 
-// collectorPort is that of the guests' reports, at any of the machine's addresses.
+// collectorPort is that of the guests' reports, at the machine's external address.
 const collectorPort = guest.CollectorPort
 
 // listen takes the guests' reports.
@@ -97,7 +97,7 @@ func (w *world) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := s.Listen(ctx, net.JoinHostPort("0.0.0.0", strconv.Itoa(collectorPort)))
+	listener, err := s.Listen(ctx, net.JoinHostPort(lab.Gateway().String(), strconv.Itoa(collectorPort)))
 	if err != nil {
 		return fmt.Errorf("listen for the guests' reports: %w", err)
 	}
@@ -135,14 +135,14 @@ snapshot: {keep: 2}
 
 // userData tells the guests where to report to. The service listens only some
 // seconds after the address is there, as real ones do, so that joining has to wait.
-func userData(collector string) string {
+func userData() string {
 	return fmt.Sprintf(`#!/bin/sh
 echo http://%s:%d/report > /run/collector
 kill "$(cat /run/guestd.pid)"
 sleep 2
 guestd -listen :80 -host "$(hostname)" -instance-id "$(cat /run/instance-id)" -collector-file /run/collector >/dev/console 2>&1 &
 echo $! > /run/guestd.pid
-`, collector, collectorPort)
+`, lab.Gateway(), collectorPort)
 }
 
 // scalehook runs a subcommand to its end, inside the cloud's network.

@@ -66,7 +66,7 @@ func (c *Cloud) services() []service {
 			name: "placement", port: ports.Placement, env: []string{"OS_PLACEMENT_CONFIG_DIR=" + c.path("etc", "placement")},
 			args: uwsgi(ports.Placement, "/usr/bin/placement-api", 4),
 		},
-		service{name: "neutron-server", port: ports.Neutron, args: append([]string{"/usr/bin/python3", "-c", neutronScript}, neutron...)},
+		service{name: "neutron-server", port: ports.Neutron, args: python("neutron-server", "neutron.cmd.eventlet.server", neutron...)},
 		service{name: "nova-conductor", args: python("nova-conductor", "nova.cmd.conductor", nova...)},
 		service{name: "nova-scheduler", args: python("nova-scheduler", "nova.cmd.scheduler", nova...)},
 		service{name: "nova-api", port: ports.Nova, others: []int{ports.Metadata}, args: python("nova-api", "nova.cmd.api", nova...)},
@@ -127,20 +127,6 @@ done`
 
 // switchCrashed begins the line about it.
 const switchCrashed = "ovs-vswitchd ended by signal"
-
-// neutronScript has floating IPs translated without connection tracking, as later
-// releases can be told to (stateless_nat_enabled): Open vSwitch 3.1.0 in user space
-// aborts when it tracks translated connections whose addresses change.
-const neutronScript = `import sys; sys.argv[0] = "neutron-server"
-from neutron.cmd.eventlet.server import main
-from neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb.impl_idl_ovn import OvsdbNbOvnIdl as nb
-add = nb.add_nat_rule_in_lrouter
-def stateless(self, router, **columns):
-    if columns["type"] == "dnat_and_snat":
-        columns["options"] = {"stateless": "true"}
-    return add(self, router, **columns)
-nb.add_nat_rule_in_lrouter = stateless
-sys.exit(main())`
 
 // python runs a service whose package with the program of that name is not
 // installed, only its library: the packages would set up services of their own.
