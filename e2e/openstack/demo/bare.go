@@ -266,29 +266,12 @@ func (l *leg) add(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	// Open vSwitch makes the device once more when OVN has bound the port, some seconds
-	// later, and the address goes with it: it counts when it has stayed for a while.
-	address := port.Address[0].IP + "/24"
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for stayed := 0; stayed < 10; {
-		out, err := l.run(ctx, "ip", "-brief", "addr", "show", "up", "dev", legName)
-		if err == nil && strings.Contains(out, address) {
-			stayed++
-		} else {
-			stayed = 0
-			_, err = l.run(ctx, "ip", "link", "set", legName, "address", port.MAC, "mtu", "1400", "up")
-			if err == nil {
-				_, err = l.run(ctx, "ip", "addr", "replace", address, "dev", legName)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the port's address does not stay: %w", err)
-		case <-time.After(time.Second):
-		}
+	// ovs-vsctl returns when Open vSwitch has made the device.
+	if _, err := l.run(ctx, "ip", "link", "set", legName, "address", port.MAC, "mtu", "1400", "up"); err != nil {
+		return err
 	}
-	return nil
+	_, err := l.run(ctx, "ip", "addr", "replace", port.Address[0].IP+"/24", "dev", legName)
+	return err
 }
 
 // run runs a program in the cloud's network and returns what it printed.

@@ -106,15 +106,20 @@ func (c *Cloud) services() []service {
 
 // novaComputeScript lets nova, which takes drivers only below nova.virt, find ours
 // there. nova.cmd comes first: it has to patch eventlet before anything else.
+// os-vif believes that every bridge uses the kernel's datapath unless the port says
+// otherwise, which Neutron with OVN never does: with each new guest it would set
+// br-int so, and OVN back, and all that runs through it would be taken down and
+// made again.
 const novaComputeScript = `import sys; sys.argv[0] = "nova-compute"
 import nova.cmd, nova.virt
+import vif_plug_ovs.constants
+vif_plug_ovs.constants.OVS_DATAPATH_SYSTEM = vif_plug_ovs.constants.OVS_DATAPATH_NETDEV
 nova.virt.__path__.append("%s")
 from nova.cmd.compute import main
 sys.exit(main())`
 
-// vswitchdScript runs Open vSwitch again when it crashes, as its user space datapath
-// does now and then on connections that it tracks, and gives its bridge $0, which
-// goes with it, again.
+// vswitchdScript runs Open vSwitch, again should it crash, and gives its bridge $0,
+// which goes with it.
 const vswitchdScript = `trap 'exit 0' TERM
 while :; do
 	"$@" &
