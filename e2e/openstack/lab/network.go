@@ -58,7 +58,7 @@ func (c *Cloud) southbound() []string {
 // module, and what OVN and Neutron run on a host.
 func (u *bringUp) dataPlane(ctx context.Context) error {
 	if file := u.path("ovs", "conf.db"); !exists(file) {
-		if err := u.command(ctx, "ovs-create", "ovsdb-tool", "create", file, "/usr/share/openvswitch/vswitch.ovsschema"); err != nil {
+		if err := u.command(ctx, "ovs-create", "ovsdb-tool", "create", file, u.switchSchema()); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -80,9 +81,10 @@ func (c *Cloud) services() []service {
 			service{name: "ovs-database", base: true, args: []string{
 				"ovsdb-server", "--remote=punix:" + c.path("ovs", "db.sock"), "--unixctl=" + c.path("ovs", "ovsdb.ctl"), c.path("ovs", "conf.db"),
 			}},
-			service{name: "ovs-vswitchd", base: true, args: []string{
-				"sh", "-c", vswitchdScript, gateway, "ovs-vswitchd", "unix:" + c.path("ovs", "db.sock"), "--unixctl=" + c.path("ovs", "vswitchd.ctl"),
-			}},
+			service{name: "ovs-vswitchd", base: true, args: slices.Concat(
+				[]string{"sh", "-c", vswitchdScript, gateway}, c.vswitchd(),
+				[]string{"unix:" + c.path("ovs", "db.sock"), "--unixctl=" + c.path("ovs", "vswitchd.ctl")},
+			)},
 			service{name: "ovn-controller", args: []string{"ovn-controller", "unix:" + c.path("ovs", "db.sock")}},
 			service{name: "ovn-metadata-agent", args: python("ovn-metadata-agent", "neutron.cmd.eventlet.agents.ovn_metadata", "--config-file", c.path("etc", "neutron", "metadata.ini"))},
 			service{name: "virtlogd", base: true, args: []string{"virtlogd"}},

@@ -139,6 +139,11 @@ func (u *bringUp) prepare(ctx context.Context) error {
 	if err := u.unpack(ctx); err != nil {
 		return err
 	}
+	if u.opts.Virt == QEMU {
+		if err := u.fetchSwitch(ctx); err != nil {
+			return err
+		}
+	}
 	ready := u.path("run", "held")
 	if !u.d.alive(holder) {
 		if err := os.Remove(ready); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -175,14 +180,8 @@ func (u *bringUp) unpack(ctx context.Context) error {
 	if out, err := fetch.CombinedOutput(); err != nil {
 		return fmt.Errorf("fetch data packages (apt-get update may help): %w: %s", err, bytes.TrimSpace(out))
 	}
-	found, err := filepath.Glob(filepath.Join(debs, "*.deb"))
-	if err != nil || len(found) == 0 {
-		return fmt.Errorf("fetch data packages: none came (%w)", errors.Join(err, fs.ErrNotExist))
-	}
-	for _, deb := range found {
-		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, u.path("unpacked")).CombinedOutput(); err != nil {
-			return fmt.Errorf("unpack %s: %w: %s", deb, err, bytes.TrimSpace(out))
-		}
+	if err := unpackAll(ctx, debs, u.path("unpacked")); err != nil {
+		return err
 	}
 	u.say("fetched %s, for their data", strings.Join(dataPackages(), ", "))
 	return replaceFile(done, nil, 0o644)
