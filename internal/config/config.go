@@ -20,6 +20,9 @@ type Config struct {
 	Alertmanagers []Alertmanager `yaml:"alertmanagers"`
 	// Tokens are the bearer tokens that the server accepts.
 	Tokens []Token `yaml:"tokens"`
+	// Webhooks are receivers that are told of every activity that ended
+	// (docs/webhooks.md).
+	Webhooks []Webhook `yaml:"webhooks"`
 	// Providers are the places where VMs are made, by name.
 	Providers map[string]Provider `yaml:"providers"`
 	// Balancers are what spreads traffic over the members, by name.

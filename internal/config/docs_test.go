@@ -2,18 +2,13 @@ package config_test
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
-	"path/filepath"
-	"reflect"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scalehook/scalehook/internal/schemagen"
 )
 
 const (
@@ -44,15 +39,18 @@ func TestTheReferenceHasEveryKey(t *testing.T) {
 	}
 }
 
-func reference(t *testing.T) string {
-	t.Helper()
-	var out strings.Builder
-	for _, s := range []struct{ title, dir, name string }{
+// section is a struct with its place in the file.
+type section struct{ title, dir, name string }
+
+// sections are all of them, in the order of the page.
+func sections() []section {
+	return []section{
 		{"The file", ".", "Config"},
 		{"monitoring", ".", "Monitoring"},
 		{"prometheus", "../source/prometheus", "Config"},
 		{"alertmanagers[]", ".", "Alertmanager"},
 		{"tokens[]", ".", "Token"},
+		{"webhooks[]", ".", "Webhook"},
 		{"groups.NAME", ".", "Group"},
 		{"providers.NAME", ".", "Provider"},
 		{"providers.NAME.libvirt", "../provider/libvirt", "Config"},
@@ -81,7 +79,13 @@ func reference(t *testing.T) string {
 		{"balancers.NAME.direct", "../balancer/direct", "Config"},
 		{"balancers.NAME.direct.check", "../balancer/direct", "Check"},
 		{"balancers.NAME.simulated", ".", "SimulatedBalancer"},
-	} {
+	}
+}
+
+func reference(t *testing.T) string {
+	t.Helper()
+	var out strings.Builder
+	for _, s := range sections() {
 		fmt.Fprintf(&out, "\n## %s\n\n| key | meaning |\n|---|---|\n", s.title)
 		rows := fields(t, s.dir, s.name)
 		if len(rows) == 0 {
@@ -151,74 +155,13 @@ type row struct{ key, text string }
 // fields reads the keys of a struct and their comments.
 func fields(t *testing.T, dir, name string) []row {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	keys, err := schemagen.Keys(dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rows []row
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			spec, ok := n.(*ast.TypeSpec)
-			if !ok || spec.Name.Name != name {
-				return true
-			}
-			if s, ok := spec.Type.(*ast.StructType); ok {
-				rows = append(rows, structRows(s)...)
-			}
-			return false
-		})
-	}
-	return rows
-}
-
-func structRows(s *ast.StructType) []row {
-	keys := map[string]string{} // of Go names
-	type field struct{ name, key, text string }
-	var list []field
-	last := ""
-	for _, f := range s.Fields.List {
-		if f.Tag == nil || len(f.Names) == 0 {
-			continue
-		}
-		tag, err := strconv.Unquote(f.Tag.Value)
-		if err != nil {
-			continue
-		}
-		key, _, _ := strings.Cut(reflect.StructTag(tag).Get("yaml"), ",")
-		if key == "" || key == "-" {
-			continue
-		}
-		text := strings.TrimSpace(f.Doc.Text())
-		if text == "" {
-			text = strings.TrimSpace(f.Comment.Text())
-		}
-		if text == "" && regexp.MustCompile(`\b`+f.Names[0].Name+`\b`).MatchString(last) {
-			text = last // one comment for several fields
-		} else if f.Doc != nil {
-			last = text
-		}
-		keys[f.Names[0].Name] = key
-		list = append(list, field{f.Names[0].Name, key, text})
-	}
-	word := regexp.MustCompile(`\b[A-Z][A-Za-z]+\b`)
-	rows := make([]row, len(list))
-	for i, f := range list {
-		text := strings.Join(strings.Fields(f.text), " ")
-		text = word.ReplaceAllStringFunc(text, func(w string) string {
-			if key, ok := keys[w]; ok && w != strings.ToUpper(w) && w != "VMs" && w != "Prometheus" {
-				return "`" + key + "`"
-			}
-			return w
-		})
-		text = strings.ReplaceAll(text, "|", "\\|")
-		rows[i] = row{f.key, text}
+	rows := make([]row, len(keys))
+	for i, k := range keys {
+		rows[i] = row{k.Name, k.Text}
 	}
 	return rows
 }

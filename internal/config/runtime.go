@@ -32,6 +32,8 @@ type Runtime struct {
 	Confirmers []scaling.Confirmer
 	// Tokens are the server's, with absolute file names.
 	Tokens []Token
+	// Webhooks are told of ended activities; their file names are absolute.
+	Webhooks []Webhook
 	// Collectors publish the metrics of simulated VMs; each is to be registered.
 	Collectors []prometheus.Collector
 	// Worlds are the simulated providers' worlds by the provider's name.
@@ -76,6 +78,7 @@ func (r *Runtime) Reload(_ context.Context, c *Config) (*Runtime, error) {
 func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	r := &Runtime{
 		Providers: map[string]scaling.Provider{}, Balancers: map[string]scaling.Balancer{}, Tokens: slices.Clone(c.Tokens),
+		Webhooks:    slices.Clone(c.Webhooks),
 		Maintenance: map[string]Windows{},
 		Worlds:      map[string]*simulated.World{}, cfg: c, log: log, providers: map[string]*provider{},
 	}

@@ -62,6 +62,11 @@ func (c *Config) defaults() {
 	for i := range c.Tokens {
 		c.Tokens[i].File = c.path(c.Tokens[i].File)
 	}
+	for i := range c.Webhooks {
+		w := &c.Webhooks[i]
+		w.SecretFile = c.path(w.SecretFile)
+		w.HTTPClient.SetDirectory(c.path("."))
+	}
 }
 
 // sources are the names of those that can confirm.
@@ -87,6 +92,7 @@ func (c *Config) validate() error {
 	c.validateMonitoring(p)
 	c.validateSources(p)
 	c.validateTokens(p)
+	c.validateWebhooks(p)
 	c.validateDrivers(p)
 	if len(c.Groups) == 0 {
 		p.addf([]string{"groups"}, "missing: state at least one group")
