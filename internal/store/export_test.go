@@ -39,3 +39,10 @@ func (s *Store) FailFlush(times int) {
 		return flush()
 	}
 }
+
+// PlanOfEndings is how SQLite finds the activities that ended.
+func PlanOfEndings(ctx context.Context, s *Store) (plan string, err error) {
+	var id, parent, unused int
+	err = s.reader.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+s.endingsQuery(), 0, 100).Scan(&id, &parent, &unused, &plan)
+	return plan, err
+}

@@ -39,7 +39,7 @@ ALTER TABLE fence      ADD COLUMN store TEXT NOT NULL DEFAULT '';       -- its i
 ALTER TABLE fence      ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;   -- since it was made
 ALTER TABLE fence      ADD COLUMN restored_from TEXT;                   -- the file, at the last restore
 ALTER TABLE fence      ADD COLUMN restored_at TEXT;
-`}}
+`}, {what: "the order in which activities end, and who was told of them", sql: endingsSchema}}
 }
 
 const firstSchema = `
@@ -182,6 +182,38 @@ CREATE TABLE answers (
   order_id   TEXT NOT NULL,
   at         TEXT,
   UNIQUE (group_name, key)
+) STRICT;
+`
+
+// Triggers count the ends, in whatever way a row gets there: the writer is the only
+// one that commits, so the order of the numbers is the order of the commits. A
+// clock is no such order; it may be set back.
+const endingsSchema = `
+ALTER TABLE activities ADD COLUMN ending INTEGER; -- its place among those that ended; NULL before
+CREATE INDEX activities_ending ON activities (ending) WHERE ending IS NOT NULL;
+
+CREATE TABLE endings (
+  one  INTEGER PRIMARY KEY CHECK (one = 1),
+  last INTEGER NOT NULL            -- the highest ending there was
+) STRICT;
+INSERT INTO endings (one, last) VALUES (1, 0);
+
+CREATE TRIGGER activities_end AFTER UPDATE OF status ON activities
+WHEN new.ending IS NULL AND new.status NOT IN ('pending', 'running') AND old.status IN ('pending', 'running')
+BEGIN
+  UPDATE endings SET last = last + 1;
+  UPDATE activities SET ending = (SELECT last FROM endings) WHERE seq = new.seq;
+END;
+CREATE TRIGGER activities_end_at_once AFTER INSERT ON activities
+WHEN new.ending IS NULL AND new.status NOT IN ('pending', 'running')
+BEGIN
+  UPDATE endings SET last = last + 1;
+  UPDATE activities SET ending = (SELECT last FROM endings) WHERE seq = new.seq;
+END;
+
+CREATE TABLE webhooks (
+  name     TEXT PRIMARY KEY,
+  position INTEGER NOT NULL        -- the ending up to which it was told
 ) STRICT;
 `
 

@@ -13,11 +13,14 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
-// A request is one Change on its way through the writer.
+// A request is one Change on its way through the writer, or statements that
+// concern no group.
 type request struct {
 	ctx   context.Context
+	what  string // for errors: what it does
 	group string
 	fn    func(*scaling.State) error
+	list  []statement // instead of group and fn
 
 	// turn brings the state to work on, or is closed where there is no turn any
 	// more; ran takes back what fn made of it; done says what became of it.
@@ -48,22 +51,24 @@ func (s *Store) Change(ctx context.Context, group string, fn func(*scaling.State
 	if err := scaling.ValidName(group); err != nil {
 		return err
 	}
-	r := &request{
-		ctx: ctx, group: group, fn: fn,
-		turn: make(chan *scaling.State, 1), ran: make(chan outcome, 1), done: make(chan error, 1),
-	}
-	err := ctx.Err()
+	return s.request(&request{ctx: ctx, what: fmt.Sprintf("change group %q", group), group: group, fn: fn})
+}
+
+// request takes a request to the writer and waits for what becomes of it.
+func (s *Store) request(r *request) error {
+	r.turn, r.ran, r.done = make(chan *scaling.State, 1), make(chan outcome, 1), make(chan error, 1)
+	err := r.ctx.Err()
 	if err == nil {
 		select {
 		case s.requests <- r:
-		case <-ctx.Done():
-			err = ctx.Err()
+		case <-r.ctx.Done():
+			err = r.ctx.Err()
 		case <-s.closing:
 			err = ErrClosed
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("change group %q: %w", group, explain(err))
+		return fmt.Errorf("%s: %w", r.what, explain(err))
 	}
 	if work, ok := <-r.turn; ok {
 		r.run(s.tables, work)
@@ -77,7 +82,7 @@ func (r *request) run(t *tables, work *scaling.State) {
 	out := outcome{err: errPanicked}
 	defer func() { r.ran <- out }()
 	if err := r.ctx.Err(); err != nil {
-		out.err = fmt.Errorf("change group %q: %w", r.group, err)
+		out.err = fmt.Errorf("%s: %w", r.what, err)
 		return
 	}
 	if out.err = r.fn(work); out.err != nil {
@@ -207,7 +212,7 @@ func (b *batch) finish(err error) {
 		case m.err != nil && (err == nil || !m.after):
 			m.r.done <- m.err
 		case err != nil:
-			m.r.done <- fmt.Errorf("change group %q: %w", m.r.group, explain(err))
+			m.r.done <- fmt.Errorf("%s: %w", m.r.what, explain(err))
 		default:
 			m.r.done <- nil
 		}
@@ -217,6 +222,10 @@ func (b *batch) finish(err error) {
 // one runs a member's function and writes what it changed. An error that is not
 // the member's own ends the batch.
 func (s *Store) one(ctx context.Context, b *batch, m *member) (wrote bool, err error) {
+	if m.r.list != nil {
+		close(m.r.turn)
+		return s.attempt(ctx, m, m.r.list)
+	}
 	group := m.r.group
 	before, staged := b.staged[group]
 	if !staged {
@@ -238,12 +247,17 @@ func (s *Store) one(ctx context.Context, b *batch, m *member) (wrote bool, err e
 	if ended {
 		list = append(list, s.trim(group))
 	}
+	if wrote, err = s.attempt(ctx, m, list); wrote && err == nil {
+		b.staged[group] = next
+	}
+	return wrote, err
+}
+
+// attempt runs the statements of a member.
+func (s *Store) attempt(ctx context.Context, m *member, list []statement) (wrote bool, err error) {
 	own, err := s.apply(ctx, list)
 	if own != nil {
-		m.err = scaling.WithClass(scaling.Permanent, fmt.Errorf("change group %q: %w", group, own))
-	}
-	if own == nil && err == nil {
-		b.staged[group] = next
+		m.err = scaling.WithClass(scaling.Permanent, fmt.Errorf("%s: %w", m.r.what, own))
 	}
 	return own == nil, err
 }
