@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -194,14 +195,26 @@ func (c *Config) placed(err error, section ...string) error {
 	return p.err()
 }
 
-// Check asks every provider whether what the groups need is there, looks at every
-// pool and asks every source, and changes nothing. It returns what would go wrong
-// and what an operator should know, each with the file and the line that it is
-// about; a source that does not answer is no error, since serving starts without it.
-func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
-	wrong, known := problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
+// A Finding is what asking one provider, pool or source found, each with the file and
+// the line that it is about.
+type Finding struct {
+	// Section is that of the file: providers, balancers, prometheus or alertmanagers.
+	Section string
+	// Name is the provider's or the balancer's; Group is whose pool it is.
+	Name, Group string
+	// Warnings are what an operator should know, Err is what would go wrong.
+	Warnings []string
+	Err      error
+}
+
+// Examine asks every provider whether what the groups need is there, looks at every
+// pool and asks every source, one after the other, and changes nothing. There is a
+// finding of each, also where nothing is wrong.
+func (r *Runtime) Examine(ctx context.Context) []Finding {
+	var all []Finding
 	for _, name := range slices.Sorted(maps.Keys(r.providers)) {
 		section := []string{"providers", name}
+		wrong, known := problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
 		said, err := r.providers[name].check(ctx)
 		for _, w := range said {
 			known.place(errors.New(w), nil, section)
@@ -211,22 +224,43 @@ func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
 			hint = nil // what is known of a cloud is known to its driver
 		}
 		wrong.place(err, hint, section)
+		all = append(all, Finding{Section: "providers", Name: name, Warnings: known.warnings(), Err: wrong.err()})
 	}
 	for _, group := range slices.Sorted(maps.Keys(r.Balancers)) {
+		name, wrong := r.cfg.Groups[group].Balancer, problems{at: r.cfg.lines}
 		if _, err := r.Balancers[group].Observe(ctx); err != nil {
-			wrong.place(err, advice, []string{"balancers", r.cfg.Groups[group].Balancer}, []string{"groups", group, "pool"})
+			wrong.place(err, advice, []string{"balancers", name}, []string{"groups", group, "pool"})
 		}
+		all = append(all, Finding{Section: "balancers", Name: name, Group: group, Err: wrong.err()})
 	}
 	for _, c := range r.Confirmers {
+		section, wrong := c.Source(), problems{at: r.cfg.lines}
+		if section == "alertmanager" {
+			section = "alertmanagers"
+		}
 		if _, err := c.Confirm(ctx); err != nil {
-			section := c.Source()
-			if section == "alertmanager" {
-				section = "alertmanagers"
-			}
-			known.place(err, advice, []string{section})
+			wrong.place(err, advice, []string{section})
+		}
+		all = append(all, Finding{Section: section, Err: wrong.err()})
+	}
+	return all
+}
+
+// Check is Examine for those who want to know what is wrong. A source that does not
+// answer is no error, since serving starts without it, and comes with the warnings.
+func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
+	var errs []error
+	for _, f := range r.Examine(ctx) {
+		warnings = append(warnings, f.Warnings...)
+		switch {
+		case f.Err == nil:
+		case f.Section == "providers" || f.Section == "balancers":
+			errs = append(errs, f.Err)
+		default:
+			warnings = append(warnings, strings.Split(f.Err.Error(), "\n")...)
 		}
 	}
-	return known.warnings(), wrong.err()
+	return warnings, errors.Join(errs...)
 }
 
 // Close ends the connections that no other runtime holds. Calls under way fail.
