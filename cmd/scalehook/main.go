@@ -126,7 +126,7 @@ cannot be reached or asks to try again.`,
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())
-	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand())
+	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand(), newSuggestCommand())
 	return root
 }
 
