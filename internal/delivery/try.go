@@ -1,0 +1,108 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An outcome is what became of one try.
+type outcome struct {
+	code  string        // class of the HTTP status, like 2xx, or none
+	after time.Duration // how long the receiver asks to be left alone
+	final bool          // it is not tried again
+	err   error         // nil: the receiver has it
+}
+
+// noCode stands for a try that was not answered.
+const noCode = "none"
+
+// codes are the values of outcome.code.
+func codes() []string { return []string{"2xx", "3xx", "4xx", "5xx", noCode} }
+
+// maxAnswer bounds what is read of an answer, in bytes. What it says does not
+// matter; a connection is used again only if it was read.
+const maxAnswer = 64 << 10
+
+// try posts the body once. It blocks for at most the hook's timeout.
+func (r *receiver) try(ctx context.Context, agent, id string, body []byte) outcome {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("no answer within %v", r.Timeout))
+	defer cancel()
+	secret, err := readSecret(r.SecretFile)
+	if err != nil {
+		return outcome{code: noCode, err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
+	if err != nil {
+		return outcome{code: noCode, final: true, err: errors.New("the URL is none")}
+	}
+	now := time.Now()
+	timestamp := strconv.FormatInt(now.Unix(), 10)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", agent)
+	req.Header.Set(HeaderDelivery, id)
+	req.Header.Set(HeaderTimestamp, timestamp)
+	req.Header.Set(HeaderSignature, Sign(secret, timestamp, body))
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return outcome{code: noCode, err: reason(ctx, err)}
+	}
+	// Its status has arrived; whether the rest does changes nothing.
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	_ = resp.Body.Close()
+	return judge(resp, now)
+}
+
+// judge tells a receiver that has it from one that is busy and one that refuses.
+func judge(resp *http.Response, now time.Time) outcome {
+	o := outcome{code: strconv.Itoa(resp.StatusCode/100) + "xx", err: fmt.Errorf("answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))}
+	switch {
+	case resp.StatusCode >= 200 && resp.StatusCode < 300:
+		o.err = nil
+	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500 && resp.StatusCode < 600:
+		o.after = retryAfter(resp.Header.Get("Retry-After"), now)
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		o.final = true
+		o.err = fmt.Errorf("%w: redirects are not followed", o.err)
+	case resp.StatusCode >= 400 && resp.StatusCode < 500:
+		o.final = true
+	default: // no status that there is
+		o.code, o.final = noCode, true
+	}
+	return o
+}
+
+// retryAfter reads the header's two forms, seconds and a date; 0 for neither.
+func retryAfter(text string, now time.Time) time.Duration {
+	const longest = 24 * time.Hour
+	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, longest)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, min(at.Sub(now), longest))
+	}
+	return 0
+}
+
+// reason is why a request failed, without its URL, in few words.
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	// What a proxy or a token's server said may be long.
+	const most = 200
+	if text := err.Error(); len(text) > most {
+		return errors.New(strings.ToValidUTF8(text[:most], "") + "…")
+	}
+	return err
+}
