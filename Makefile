@@ -42,7 +42,7 @@ demo-clean: ## Remove what a killed demo may have left; root or sudo
 	$(GO) build -o bin/demo ./e2e/demo
 	@tools/as-root bin/demo --clean
 
-demo-openstack: ## The same on a real OpenStack with real guests, which it brings up and ends; about ten minutes; root or sudo
+demo-openstack: ## The same on a real OpenStack with real guests, which it brings up and ends; about twelve minutes; root or sudo
 	@deploy/setup/install openstack
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/demo-openstack ./e2e/openstack/demo

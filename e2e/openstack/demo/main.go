@@ -42,7 +42,7 @@ func main() {
 	flag.BoolVar(&o.clean, "clean", false, "only remove what a killed or kept run has left")
 	flag.BoolVar(&o.verbose, "verbose", false, "show the cloud's own steps")
 	flag.IntVar(&o.handover, "handovers", 3, "how often the bare floating IP is handed over")
-	flag.IntVar(&o.moves, "moves", 0, "how often it is moved between two guests besides, for the distribution")
+	flag.IntVar(&o.moves, "moves", 100, "how often it is moved between two guests besides, for the distribution")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, o)
