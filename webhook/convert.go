@@ -125,6 +125,9 @@ func memberOf(m *scaling.MemberStatus) *api.Member {
 	return out
 }
 
+// Activity returns an activity as the API shows it.
+func Activity(a scaling.Activity) api.Activity { return activityOf(a) }
+
 func activityOf(a scaling.Activity) api.Activity {
 	return api.Activity{
 		ID: a.ID, Group: a.Group, Kind: string(a.Kind), Status: string(a.Status), Cause: causeOf(a.Cause),

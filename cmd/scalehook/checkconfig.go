@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scalehook/scalehook/internal/config"
+	"github.com/scalehook/scalehook/internal/delivery"
 	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/webhook"
 )
@@ -19,6 +20,7 @@ var errReported = errors.New("see above")
 
 func newCheckConfigCommand(r *remote) *cobra.Command {
 	var file, webConfig string
+	var monitoring monitoringFiles
 	var offline, diff bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -28,6 +30,12 @@ func newCheckConfigCommand(r *remote) *cobra.Command {
 --offline, that the providers have what the groups need, the pools can be seen and
 the sources answer. Nothing is changed. Every
 problem is a line "file:line: what is wrong and what would be right".
+
+With --alertmanager and --prometheus the configurations of those programs are examined
+too, as "scalehook doctor" does with running ones: whether the scaling signals reach
+scalehook and nobody else, often enough to keep the leases, whether the rules are there
+and for the right intervals, and whether scalehook and an exporter are scraped. Nobody
+is asked for that; the rule and token files that they name are read.
 
 With --diff the running server is asked what it has in force, and every effect of
 putting this configuration in its place is printed: what would be launched, removed,
@@ -49,7 +57,10 @@ adopted or released. Differences are no failure.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 				return errReported
 			}
-			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", file); err != nil || !diff {
+			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", file); err != nil {
+				return err
+			}
+			if err := monitoring.check(cmd, file, r.url); err != nil || !diff {
 				return err
 			}
 			return printDiff(ctx, r, groups, cmd.OutOrStdout())
@@ -58,6 +69,7 @@ adopted or released. Differences are no failure.`,
 	f := cmd.Flags()
 	f.StringVar(&file, "config.file", defaultConfigFile, "configuration file, if it is no argument")
 	f.StringVar(&webConfig, "web.config.file", "", "exporter-toolkit's file to check too")
+	monitoring.flags(cmd)
 	f.BoolVar(&offline, "offline", false, "ask no provider, balancer or source")
 	f.BoolVar(&diff, "diff", false, "print what this configuration would change at the running server")
 	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for all of them")
@@ -78,12 +90,23 @@ func checkConfig(ctx context.Context, file, webConfig string, offline bool, grou
 	defer func() { err = errors.Join(err, runtime.Close()) }()
 	*groups = runtime.Groups
 	list := tokens(runtime.Tokens)
-	err = errors.Join(checkTokens(c, list), webhook.CheckWebConfig(webConfig, len(list) > 0))
+	err = errors.Join(checkTokens(c, list), checkHooks(c, hooks(runtime.Webhooks)), webhook.CheckWebConfig(webConfig, len(list) > 0))
 	if !offline {
 		said, failed := runtime.Check(ctx)
 		warnings, err = append(warnings, said...), errors.Join(err, failed)
 	}
 	return warnings, err
+}
+
+// checkHooks reads the secrets and certificates of the webhooks as the server will.
+func checkHooks(c *config.Config, list []delivery.Hook) error {
+	var errs []error
+	for i := range list {
+		if err := delivery.Check(list[i]); err != nil {
+			errs = append(errs, c.WebhookProblem(i, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkTokens reads the token files as the server will, and says of each that it

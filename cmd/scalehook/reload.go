@@ -80,7 +80,7 @@ func (r *reloader) start(ctx context.Context) (*config.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTokens(c, tokens(next.Tokens)); err != nil {
+	if err := errors.Join(checkTokens(c, tokens(next.Tokens)), checkHooks(c, hooks(next.Webhooks))); err != nil {
 		return nil, errors.Join(err, next.Close())
 	}
 	r.use(next)
@@ -106,7 +106,7 @@ func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error
 	if err != nil {
 		return err
 	}
-	if err := checkTokens(c, tokens(next.Tokens)); err != nil {
+	if err := errors.Join(checkTokens(c, tokens(next.Tokens)), checkHooks(c, hooks(next.Webhooks))); err != nil {
 		return errors.Join(err, next.Close())
 	}
 	if err := apply(next); err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/config"
+	"github.com/scalehook/scalehook/internal/delivery"
 	"github.com/scalehook/scalehook/internal/engine"
 	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/internal/store"
@@ -114,6 +115,7 @@ func serve(ctx context.Context, o *serveFlags, stderr io.Writer) (err error) {
 	}
 	add("wait for the end", func(ctx context.Context) error { <-ctx.Done(); return nil })
 	add("reconcile", a.engine.Run)
+	add("deliver", a.deliveries.Run)
 	add("serve", func(ctx context.Context) error { return a.web.Run(ctx, listeners, o.webConfigFile) })
 	add("wait for SIGHUP", a.awaitHangup)
 	add("tell systemd", a.tellSystemd)
@@ -135,13 +137,14 @@ func parseExternalURL(text string) (*url.URL, error) {
 
 // app is the running server's parts.
 type app struct {
-	flags    *serveFlags
-	log      *slog.Logger
-	registry *prometheus.Registry
-	store    *store.Store
-	engine   *engine.Engine
-	web      *webhook.Server
-	reloader *reloader
+	flags      *serveFlags
+	log        *slog.Logger
+	registry   *prometheus.Registry
+	store      *store.Store
+	engine     *engine.Engine
+	deliveries *delivery.Service
+	web        *webhook.Server
+	reloader   *reloader
 }
 
 // open makes the parts and touches nothing but the store.
@@ -165,6 +168,9 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		Logger: a.log, Registerer: a.registry, Observe: a.flags.observe,
 	})
 	if err != nil {
+		return err
+	}
+	if err := a.openDeliveries(runtime, external); err != nil {
 		return err
 	}
 	opts := webhook.Options{
@@ -192,6 +198,26 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 	return nil
 }
 
+// openDeliveries makes what tells webhooks of activities that ended.
+func (a *app) openDeliveries(runtime *config.Runtime, external *url.URL) (err error) {
+	prepared, err := delivery.Prepare(hooks(runtime.Webhooks))
+	if err != nil {
+		return err
+	}
+	o := delivery.Options{
+		Journal: a.store, Convert: webhook.Activity, Owner: runtime.Owner, Version: version.Version, Logger: a.log, Registerer: a.registry,
+	}
+	o.Host, _ = os.Hostname() // without one it is left out
+	if external != nil {
+		o.ExternalURL = external.String()
+	}
+	if a.deliveries, err = delivery.New(o); err != nil {
+		return err
+	}
+	a.deliveries.Use(prepared)
+	return nil
+}
+
 // close ends what open began, in the opposite order.
 func (a *app) close() error {
 	var errs []error
@@ -212,6 +238,10 @@ func (a *app) reload(ctx context.Context) (effects []scaling.Effect, err error) 
 		if effects, err = a.engine.Effects(ctx, next.Groups); err != nil {
 			return err
 		}
+		prepared, err := delivery.Prepare(hooks(next.Webhooks))
+		if err != nil {
+			return err
+		}
 		list := tokens(next.Tokens)
 		if err := webhook.CheckTokens(list); err != nil {
 			return err
@@ -229,6 +259,7 @@ func (a *app) reload(ctx context.Context) (effects []scaling.Effect, err error) 
 			return errors.Join(err, a.web.SetTokens(tokens(a.reloader.current.Tokens)))
 		}
 		a.engine.SetSources(next.Meter, next.Confirmers)
+		a.deliveries.Use(prepared)
 		return nil
 	})
 	return effects, err
@@ -303,6 +334,17 @@ func tokens(list []config.Token) []webhook.Token {
 	out := make([]webhook.Token, 0, len(list))
 	for _, t := range list {
 		out = append(out, webhook.Token{Name: t.Name, File: t.File, Role: webhook.Role(t.Role), Groups: t.Groups})
+	}
+	return out
+}
+
+func hooks(list []config.Webhook) []delivery.Hook {
+	out := make([]delivery.Hook, 0, len(list))
+	for _, w := range list {
+		out = append(out, delivery.Hook{
+			Name: w.Name, URL: w.URL, SecretFile: w.SecretFile, Groups: w.Groups, Kinds: w.Kinds, Statuses: w.Statuses,
+			Timeout: w.Timeout, MaxTries: w.MaxTries, GiveUpAfter: w.GiveUpAfter, HTTPClient: w.HTTPClient,
+		})
 	}
 	return out
 }

@@ -19,6 +19,8 @@ import (
 // one configuration: a reload makes the next one, which shares the drivers that
 // did not change.
 type Runtime struct {
+	// Owner is the stable id of this installation.
+	Owner string
 	// Groups are the groups by name.
 	Groups []scaling.Group
 	// Providers are the providers by their configured name.
@@ -78,6 +80,7 @@ func (r *Runtime) Reload(_ context.Context, c *Config) (*Runtime, error) {
 
 func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	r := &Runtime{
+		Owner: c.Owner,
 		Providers: map[string]scaling.Provider{}, Balancers: map[string]scaling.Balancer{}, Tokens: slices.Clone(c.Tokens),
 		Webhooks:    slices.Clone(c.Webhooks),
 		Maintenance: map[string]Windows{},

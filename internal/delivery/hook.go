@@ -72,6 +72,12 @@ func Prepare(hooks []Hook) (Prepared, error) {
 	return p, nil
 }
 
+// Check reports everything that is wrong with one hook, as Prepare would.
+func Check(h Hook) error {
+	_, err := prepare(h)
+	return err
+}
+
 // idleFor is how long a connection is kept for the next delivery. Some clients
 // cannot be told to close theirs.
 const idleFor = 30 * time.Second
