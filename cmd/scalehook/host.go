@@ -30,7 +30,7 @@ firewalld offers where they would drop what is forwarded. Needs root.`,
 	f.StringVar(&h.config.Bridge, "bridge", h.config.Bridge, "bridge of the guests' floating addresses")
 	f.StringVar(&h.network, "network", "", "their network, such as 10.20.20.0/24; default: that of the bridge's address")
 	f.StringVar(&h.config.Uplink, "uplink", "", "interface to the world; default: that of the default route with the lowest metric")
-	f.StringVarP(&h.format, "output", "o", formatTable, "table or json")
+	outputFlag(f, &h.format)
 	f.DurationVar(&h.timeout, "timeout", 5*time.Minute, "give up after this time")
 	command.AddCommand(newHostApplyCommand(h), newHostShowCommand(h), newHostRemoveCommand(h))
 	return command

@@ -125,8 +125,8 @@ cannot be reached or asks to try again.`,
 	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
-	add("setup", newRulesCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())
-	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand(), newSuggestCommand())
+	add("setup", newRulesCommand(), newSchemaCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())
+	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand(remote), newSuggestCommand())
 	return root
 }
 

@@ -76,7 +76,7 @@ stopped, and does nothing if all is as the file says.
 func cloudFlags(cmd *cobra.Command, timeout *time.Duration, output *string, within time.Duration) {
 	f := cmd.Flags()
 	f.DurationVar(timeout, "timeout", within, "how long all of it may take")
-	f.StringVarP(output, "output", "o", formatTable, "how to print: table or json")
+	outputFlag(f, output)
 }
 
 func (o provisionFlags) check() error {

@@ -38,7 +38,7 @@ func (r *remote) flags(cmd *cobra.Command) *cobra.Command {
 	r.connection(cmd)
 	f := cmd.Flags()
 	f.DurationVar(&r.timeout, "timeout", 30*time.Second, "how long to wait for the server")
-	f.StringVarP(&r.output, "output", "o", formatTable, "how to print: table or json")
+	outputFlag(f, &r.output)
 	return cmd
 }
 

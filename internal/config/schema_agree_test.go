@@ -254,7 +254,11 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, loader := config.Parse(file, changed)
-			schema := schemagen.Check(s, changed)
+			value, err := schemagen.Value(&root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			schema := s.Validate(value)
 			total++
 			if loader != nil && schema != nil {
 				refused++
