@@ -17,17 +17,27 @@ import (
 // doctorFlags say what is looked at.
 type doctorFlags struct {
 	cloud, file string
+	configFile  string
+	receivers   []string
 	timeout     time.Duration
 	output      string
 }
 
-func newDoctorCommand() *cobra.Command {
+func newDoctorCommand(r *remote) *cobra.Command {
 	var o doctorFlags
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look whether what scalehook needs is there, and say what is missing",
-		Long: `Look whether what scalehook needs is there. One line per check: OK, or what is missing
-and what would be right. Exit code 1 if anything is. Nothing is changed.
+		Short: "Look whether what scalehook needs is there and works, and say what is missing",
+		Long: `Look whether what scalehook needs is there and works. One line per check: OK, WARN with
+what should be known, or WRONG with what would be right. Exit code 1 if anything is
+wrong. Nothing is changed.
+
+Without --cloud and --provision everything that the configuration names is asked: the
+running server, Prometheus (its configuration, the rules it has loaded, what it
+scrapes), Alertmanager (whether the signals reach scalehook, often enough to keep the
+leases, and nobody else), the tokens' files, the providers and the balancers.
+docs/doctor.md has every check. "scalehook check-config --alertmanager FILE
+--prometheus FILE" examines files in the same way and asks nobody.
 
   --cloud NAME       a cloud of clouds.yaml: its services, whether the credentials may
                      make servers, ports and floating IPs, what the quotas leave, and
@@ -37,20 +47,28 @@ and what would be right. Exit code 1 if anything is. Nothing is changed.
                      flavor and external network that it names`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (o.cloud == "") == (o.file == "") {
-				return usageError{errors.New("say what to look at: --cloud NAME or --provision FILE")}
+			if o.cloud != "" && o.file != "" {
+				return usageError{errors.New("--cloud NAME and --provision FILE: one at a time")}
 			}
 			if err := checkFormat(o.output); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), o.timeout, fmt.Errorf("not done after %s (--timeout)", o.timeout))
 			defer cancel()
+			if o.cloud == "" && o.file == "" {
+				return o.lookAtPath(ctx, cmd, r)
+			}
 			return o.lookAtCloud(ctx, cmd)
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&o.configFile, "config.file", defaultConfigFile, "configuration of the server")
+	f.StringVar(&o.configFile, "config", defaultConfigFile, "the same")
+	cobra.CheckErr(f.MarkHidden("config")) // fails only for a flag that is not there
+	f.StringArrayVar(&o.receivers, "receiver", nil, "Alertmanager's receiver that posts to this scalehook, where its URL does not show it; may be given several times")
 	f.StringVar(&o.cloud, "cloud", "", "look at a cloud of clouds.yaml")
 	f.StringVar(&o.file, "provision", "", "look at the cloud of a provisioning file, and for what the file names")
+	r.connection(cmd)
 	cloudFlags(cmd, &o.timeout, &o.output, time.Minute)
 	return cmd
 }

@@ -122,7 +122,7 @@ cannot be reached or asks to try again.`,
 	}
 	remote := newRemote(getenv)
 	add("server", newServeCommand(), newCheckConfigCommand(remote), newRestoreCommand(), newVersionCommand())
-	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote))
+	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote), newTopCommand(remote, getenv))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newSchemaCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())

@@ -29,7 +29,7 @@ var packages = []string{
 	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
 	"internal/api", "internal/client", "internal/tui", "internal/config", "internal/testenv", "internal/fault",
-	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest",
+	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
@@ -58,6 +58,7 @@ func arrows() map[string][]string {
 		allowed[driver] = append([]string{"internal/fault", "internal/cloud", "internal/firstboot"}, contracts...)
 	}
 	allowed["internal/cloud"] = contracts
+	allowed["internal/doctor"] = []string{"internal/config", "internal/client", "internal/api", "internal/source/ask"}
 	allowed["internal/suggest"] = contracts
 	allowed["internal/delivery"] = append([]string{"internal/api"}, contracts...)
 	allowed["internal/provision"] = append([]string{"internal/cloud"}, contracts...)
