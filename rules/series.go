@@ -36,6 +36,7 @@ func ServerSeries() []Series {
 		{"scalehook_group_instances_min", Gauge, group, "Least number of instances."},
 		{"scalehook_group_instances_max", Gauge, group, "Greatest number of instances."},
 		{"scalehook_group_status", Gauge, []string{"scaling_group", "status"}, "Whether a status holds: paused, at_max, at_min, no_capacity, degraded, observe."},
+		{"scalehook_group_launch_phase_duration_seconds", Gauge, []string{"scaling_group", "phase"}, "How long the newest launch that came into service was in each phase."},
 		{"scalehook_group_cooldown_until_timestamp_seconds", Gauge, group, "When the cooldown ends or ended; 0 for none yet."},
 
 		{"scalehook_instance_info", Gauge, []string{"scaling_group", "uuid", "vm", "provider", "address"}, "Always 1, what is known of an instance."},

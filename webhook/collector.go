@@ -36,11 +36,12 @@ type collector struct {
 	statuses   []fixed[scaling.Status]
 	activities []fixed[scaling.ActivityKind]
 	actions    []fixed[scaling.Action]
+	phases     []fixed[scaling.InstanceState]
 	usual      []fateLabels
 }
 
 // labelNames are what pages point at.
-type labelNames struct{ group, signal, state, status, result, activity, action, uuid, vm, provider, address, pool string }
+type labelNames struct{ group, signal, state, status, result, activity, action, uuid, vm, provider, address, pool, phase string }
 
 // fixed is a label with one of a few values, and which of them it is in the order
 // that they were given in.
@@ -62,7 +63,7 @@ func fix[T ~string](p *page, name *string, all []T) []fixed[T] {
 func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gatherer, log *slog.Logger) *collector {
 	c := &collector{
 		viewer: viewer, metrics: m, registry: registry, log: log, specs: specs(),
-		names: labelNames{labelGroup, labelKind, labelState, labelStatus, labelResult, labelActivity, labelAction, labelUUID, labelVM, labelProvider, labelAddress, labelPool},
+		names: labelNames{labelGroup, labelKind, labelState, labelStatus, labelResult, labelActivity, labelAction, labelUUID, labelVM, labelProvider, labelAddress, labelPool, labelPhase},
 	}
 	p := newPage()
 	c.signals = fix(p, &c.names.signal, []scaling.Signal{scaling.High, scaling.Low})
@@ -73,6 +74,7 @@ func newCollector(viewer scaling.Viewer, m *metrics, registry prometheus.Gathere
 	c.statuses = fix(p, &c.names.status, scaling.Statuses())
 	c.activities = fix(p, &c.names.activity, scaling.ActivityKinds())
 	c.actions = fix(p, &c.names.action, scaling.Actions())
+	c.phases = fix(p, &c.names.phase, scaling.LaunchPhases())
 	for _, f := range usual() {
 		c.usual = append(c.usual, fateLabels{f, c.fatePairs(p, f)})
 	}

@@ -20,6 +20,7 @@ const (
 	labelProvider = "provider"
 	labelAddress  = "address"
 	labelPool     = "pool"
+	labelPhase    = "phase"
 )
 
 // spec is what a family is called, whether it is of counters or of gauges, the
@@ -67,6 +68,8 @@ func specs() []spec {
 		of("group_instances_desired", "Instances that the group is being brought to.", perGroup(func(r *row) float64 { return r.desired })),
 		of("group_instances_max", "Most instances the group may have.", perGroup(func(r *row) float64 { return r.maximum })),
 		of("group_instances_min", "Fewest instances the group may have.", perGroup(func(r *row) float64 { return r.minimum })),
+		of("group_launch_phase_duration_seconds", "How long the newest launch that came into service was in each phase. Absent before the first one since the start.",
+			(*collector).writePhases, labelPhase),
 		of("group_status", "Standing remarks on the group: 1 while one holds, else 0.", (*collector).writeStatuses, labelStatus),
 
 		of("instance_created_timestamp_seconds", "When the instance was asked for.", perInstance(func(x *instanceRow) float64 { return x.created }), labelUUID),
@@ -119,6 +122,15 @@ func writeCounts[T ~string](p *page, r *row, all []fixed[T], counts []uint64) {
 }
 
 func (c *collector) writeVerdicts(p *page, r *row) { writeCounts(p, r, c.actions, r.verdicts) }
+
+func (c *collector) writePhases(p *page, r *row) {
+	if len(r.launch) == 0 {
+		return
+	}
+	for _, k := range c.phases {
+		p.add(p.labels(k.pair, r.group), r.launch[k.index].Seconds())
+	}
+}
 
 // perInstance writes one sample for each instance.
 func perInstance(value func(*instanceRow) float64) func(*collector, *page, *row) {

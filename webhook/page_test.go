@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -207,6 +208,68 @@ func TestWhatAGroupCameToIsCounted(t *testing.T) {
 		if series != 2*len(scaling.Actions()) && series != 2*len(scaling.ActivityKinds()) {
 			t.Errorf("%s: %d series of two groups: not every one exists before it is counted", name, series)
 		}
+	}
+}
+
+func TestTheNewestLaunchIsShownByPhase(t *testing.T) {
+	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	launch := func(kind scaling.ActivityKind, status scaling.ActivityStatus, steps ...string) scaling.Activity {
+		a := scaling.Activity{Kind: kind, Created: begun}
+		at := begun
+		for k, step := range steps {
+			a.Enter(step, at)
+			at = at.Add(time.Duration(k+1) * 1500 * time.Millisecond)
+		}
+		a.End(status, "", at)
+		return a
+	}
+	for _, tt := range []struct {
+		name       string
+		activities []scaling.Activity
+		want       map[string]float64
+	}{
+		{"nothing was launched yet", nil, map[string]float64{}},
+		{
+			"a launch that came into service", []scaling.Activity{launch(scaling.ActivityFill, scaling.ActivityDone, "requested", "creating", "booting", "joining")},
+			map[string]float64{"requested": 1.5, "creating": 3, "booting": 4.5, "joining": 6},
+		},
+		{
+			"the newest counts", []scaling.Activity{
+				launch(scaling.ActivityScaleOut, scaling.ActivityDone, "requested", "creating", "booting", "joining"),
+				launch(scaling.ActivityHandover, scaling.ActivityDone, "successor", "creating", "booting", "joining", "draining", "removing"),
+			},
+			map[string]float64{"requested": 0, "creating": 3, "booting": 4.5, "joining": 6},
+		},
+		{"one that was undone does not", []scaling.Activity{launch(scaling.ActivityFill, scaling.ActivityUndone, "requested", "creating")}, map[string]float64{}},
+		{"a VM that was adopted does not", []scaling.Activity{launch(scaling.ActivityAdopt, scaling.ActivityDone, "requested", "joining")}, map[string]float64{}},
+		{"what only removes does not", []scaling.Activity{launch(scaling.ActivityScaleIn, scaling.ActivityDone, "draining", "removing")}, map[string]float64{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEngine()
+			e.views = fleet(2)
+			for _, a := range tt.activities {
+				e.views[1].Counts.Finished(a)
+			}
+			got := map[string]float64{}
+			families, err := newServer(t, options(t, e)).Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				if f.GetName() != "scalehook_group_launch_phase_duration_seconds" {
+					continue
+				}
+				for _, m := range f.GetMetric() {
+					if label(m, "scaling_group") != e.views[1].Group.Name {
+						t.Errorf("%v is of another group", m)
+					}
+					got[label(m, "phase")] = m.GetGauge().GetValue()
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("phases (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -122,6 +122,14 @@ type Counts struct {
 	Verdicts []uint64 // by action, those that asked for it
 	Ended    []uint64 // activities by kind, whatever their outcome
 	Failed   []uint64 // activities by kind that ended undone or failed
+	// Launch is how long the newest launch that came into service was in each phase,
+	// in the order of LaunchPhases; empty where there was none yet.
+	Launch []time.Duration
+}
+
+// LaunchPhases are the states through which an instance comes into service.
+func LaunchPhases() []InstanceState {
+	return []InstanceState{StateRequested, StateCreating, StateBooting, StateJoining}
 }
 
 // Acted counts a verdict that asked for an action.
@@ -132,12 +140,35 @@ func (c *Counts) Finished(a Activity) {
 	c.Ended = count(c.Ended, ActivityKinds(), a.Kind)
 	if a.Status != ActivityDone {
 		c.Failed = count(c.Failed, ActivityKinds(), a.Kind)
+		return
 	}
+	if phases := launchOf(a); phases != nil {
+		c.Launch = phases
+	}
+}
+
+// launchOf returns how long an activity that was done kept what it launched in each
+// phase; nil if it launched nothing. An adopted VM was there before.
+func launchOf(a Activity) (phases []time.Duration) {
+	if a.Kind == ActivityAdopt {
+		return nil
+	}
+	for _, s := range a.Steps {
+		k := slices.Index(LaunchPhases(), InstanceState(s.Name))
+		if k < 0 || s.Ended.IsZero() {
+			continue
+		}
+		if phases == nil {
+			phases = make([]time.Duration, len(LaunchPhases()))
+		}
+		phases[k] += s.Ended.Sub(s.Started)
+	}
+	return phases
 }
 
 // Clone returns a copy that shares nothing.
 func (c *Counts) Clone() Counts {
-	return Counts{slices.Clone(c.Verdicts), slices.Clone(c.Ended), slices.Clone(c.Failed)}
+	return Counts{slices.Clone(c.Verdicts), slices.Clone(c.Ended), slices.Clone(c.Failed), slices.Clone(c.Launch)}
 }
 
 // UnderWay counts the activities under way by kind, in the order of ActivityKinds;
