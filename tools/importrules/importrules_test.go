@@ -28,7 +28,7 @@ var packages = []string{
 	"internal/provider/libvirt", "internal/provider/openstack", "internal/provider/simulated",
 	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
-	"internal/api", "internal/client", "internal/tui", "internal/config", "internal/testenv", "internal/fault",
+	"internal/api", "internal/client", "internal/top", "internal/config", "internal/testenv", "internal/fault",
 	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor",
 }
 
@@ -51,7 +51,7 @@ func arrows() map[string][]string {
 		"internal/engine": contracts,
 		"internal/store":  contracts,
 		"internal/client": {"internal/api"},
-		"internal/tui":    {"internal/api", "internal/client"},
+		"internal/top":    {"internal/api", "internal/client"},
 		"internal/config": append(append(slices.Clone(drivers), "internal/source/ask"), contracts...),
 	}
 	for _, driver := range drivers {

@@ -1,0 +1,152 @@
+package top
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// longest bounds a text from the server, in runes: no line of a terminal holds more.
+const longest = 2000
+
+// glyphs are the characters that the frame is drawn with.
+type glyphs struct {
+	bars                         []string // a cell from empty to full
+	threshold, rule, dot, more   string
+	cursor, rest, done, now, gap string
+	over, under                  string
+	ascii                        bool
+}
+
+func newGlyphs(ascii bool) glyphs {
+	if ascii {
+		return glyphs{
+			bars: []string{" ", ".", ":", "o", "O", "#"}, threshold: "-", rule: "-", dot: " | ", more: "~",
+			cursor: "> ", rest: "  ", done: "+", now: ">", gap: "!", over: "^", under: "v", ascii: true,
+		}
+	}
+	return glyphs{
+		bars: []string{" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"}, threshold: "╌", rule: "─", dot: " · ", more: "…",
+		cursor: "▸ ", rest: "  ", done: "✓", now: "▸", gap: "┊", over: "▲", under: "▼",
+	}
+}
+
+// clean makes a text from the server harmless: nothing in it steers the terminal,
+// it is one line, and every way to measure it agrees on how wide it is.
+func (g glyphs) clean(s string) string {
+	plain := true
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			plain = false
+			break
+		}
+	}
+	if plain && len(s) <= longest {
+		return s
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range strings.ToValidUTF8(s, "?") {
+		switch {
+		case n >= longest:
+			return b.String()
+		case r == '\n' || r == '\t' || r == '\r':
+			r = ' '
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || (r >= 0xfe00 && r <= 0xfe0f):
+			continue
+		case g.ascii && r > '~':
+			r = '?'
+		}
+		n++
+		b.WriteRune(r)
+	}
+	return agreed(b.String())
+}
+
+// agreed replaces what is as wide as its letters to one terminal and as wide as
+// its first letter to another, such as flags.
+func agreed(s string) string {
+	if ansi.StringWidth(s) == ansi.StringWidthWc(s) {
+		return s
+	}
+	out := ""
+	for _, r := range s {
+		next := out + string(r)
+		if ansi.StringWidth(next) != ansi.StringWidthWc(next) {
+			next = out + "?"
+		}
+		out = next
+	}
+	return out
+}
+
+// cut shortens a text to a width.
+func (g glyphs) cut(s string, width int) string {
+	if width <= 0 {
+		return ""
+	}
+	return ansi.Truncate(s, width, g.more)
+}
+
+// fit shortens or fills a text to exactly a width.
+func (g glyphs) fit(s string, width int) string {
+	s = g.cut(s, width)
+	return s + strings.Repeat(" ", max(0, width-ansi.StringWidth(s)))
+}
+
+// right is fit with the text at the right.
+func (g glyphs) right(s string, width int) string {
+	s = g.cut(s, width)
+	return strings.Repeat(" ", max(0, width-ansi.StringWidth(s))) + s
+}
+
+// wrap breaks a text at spaces into lines of a width, at most so many; the last
+// one ends where the text is longer.
+func (g glyphs) wrap(s string, width, lines int) []string {
+	if width <= 0 || lines <= 0 {
+		return nil
+	}
+	var out []string
+	line := ""
+	words := strings.Fields(s)
+	for i, word := range words {
+		switch {
+		case line == "":
+			line = word
+		case ansi.StringWidth(line)+1+ansi.StringWidth(word) <= width:
+			line += " " + word
+		case len(out) == lines-1:
+			return append(out, g.cut(line+" "+strings.Join(words[i:], " "), width))
+		default:
+			out, line = append(out, g.cut(line, width)), word
+		}
+	}
+	return append(out, g.cut(line, width))
+}
+
+// span is a duration for people, in two units at most; what is over is 0s.
+func span(d time.Duration) string {
+	d = max(d, 0)
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
+}
+
+// left is the time until t for people, in whole seconds rounded up, so that "1s"
+// is not over yet.
+func left(t, now time.Time) string { return span(t.Sub(now) + time.Second - 1) }
+
+// percent is a ratio for people.
+func percent(v float64) string {
+	return fmt.Sprintf("%.0f%%", 100*min(max(v, 0), 9.99))
+}
