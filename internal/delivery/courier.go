@@ -63,8 +63,8 @@ func (c *courier) run(ctx, hard context.Context) {
 		c.blind = false
 		for k := range list {
 			c.skip(list[k].Position - 1)
-			if !c.handle(ctx, hard, &list[k]) {
-				return // it is told again after the next start
+			if ctx.Err() != nil || !c.handle(ctx, hard, &list[k]) {
+				return // it is told after the next start
 			}
 			c.told.Store(list[k].Position)
 		}
