@@ -70,11 +70,17 @@ func ask[T any](cmd *cobra.Command, r *remote, f func(context.Context, *client.C
 	return show(cmd.OutOrStdout(), r.output, out, table)
 }
 
-func (r *remote) client() (*client.Client, error) {
-	c, err := client.New(client.Options{
+func (r *remote) client() (*client.Client, error) { return newClient(r.options()) }
+
+func (r *remote) options() client.Options {
+	return client.Options{
 		URL: r.url, TokenFile: r.tokenFile, CAFile: r.caFile, CertFile: r.certFile, KeyFile: r.keyFile,
 		UserAgent: "scalehook/" + version.Version,
-	})
+	}
+}
+
+func newClient(opts client.Options) (*client.Client, error) {
+	c, err := client.New(opts)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/charmbracelet/x/term"
@@ -71,12 +72,21 @@ func (f topFlags) options(r *remote, getenv func(string) string) (top.Options, e
 	if f.timeout <= 0 {
 		return top.Options{}, usageError{fmt.Errorf("--timeout %s: must be more than 0s", f.timeout)}
 	}
-	c, err := r.client()
+	var clock atomic.Pointer[time.Time]
+	server := r.options()
+	server.Dated = func(at time.Time) { clock.Store(&at) }
+	c, err := newClient(server)
 	if err != nil {
 		return top.Options{}, err
 	}
 	return top.Options{
-		Server: c, URL: r.url, Interval: f.interval, Timeout: f.timeout, Yellow: yellow,
+		Server: c, Clock: func() time.Time {
+			if at := clock.Load(); at != nil {
+				return *at
+			}
+			return time.Time{}
+		},
+		 URL: r.url, Interval: f.interval, Timeout: f.timeout, Yellow: yellow,
 		Color: !f.noColor && getenv("NO_COLOR") == "", ASCII: f.ascii || !utf8Locale(getenv),
 	}, nil
 }

@@ -40,6 +40,9 @@ type Options struct {
 	HTTP *http.Client
 	// UserAgent names the caller; empty for "scalehook".
 	UserAgent string
+	// Dated is told the server's clock, to the second, with every answer; nil for
+	// nobody. It is called by whoever asks and must not block.
+	Dated func(time.Time)
 }
 
 // Client asks one server. It may be used by several goroutines.
@@ -48,6 +51,7 @@ type Client struct {
 	tokenFile string
 	http      *http.Client
 	agent     string
+	dated     func(time.Time)
 }
 
 // ErrUnreachable says that no answer came: whether a request had an effect is not
@@ -78,7 +82,7 @@ func New(opts Options) (*Client, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("server URL %q: must be like http://127.0.0.1:10070", opts.URL)
 	}
-	c := &Client{base: u, tokenFile: opts.TokenFile, http: opts.HTTP, agent: opts.UserAgent}
+	c := &Client{base: u, tokenFile: opts.TokenFile, http: opts.HTTP, agent: opts.UserAgent, dated: opts.Dated}
 	if c.http == nil {
 		config, err := opts.tls()
 		if err != nil {
@@ -340,6 +344,9 @@ func do[T any](c *Client, req *http.Request) (_ T, err error) {
 		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if at, err := http.ParseTime(resp.Header.Get("Date")); c.dated != nil && err == nil {
+		c.dated(at)
+	}
 	return decode[T](resp)
 }
 

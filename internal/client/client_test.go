@@ -140,6 +140,25 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 	}
 }
 
+func TestTheServersClockIsTold(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", "Sun, 22 Nov 2026 12:03:04 GMT")
+		_, _ = io.WriteString(w, `{"status":"success","data":[]}`)
+	}))
+	defer s.Close()
+	var got time.Time
+	c, err := client.New(client.Options{URL: s.URL, Dated: func(at time.Time) { got = at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Groups(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := time.Date(2026, 11, 22, 12, 3, 4, 0, time.UTC); !got.Equal(want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+}
+
 func TestBackup(t *testing.T) {
 	c, last := serve(t, 200, "SQLite format 3")
 	var b bytes.Buffer

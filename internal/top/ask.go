@@ -101,6 +101,9 @@ func ask(ctx context.Context, opts Options, selected string) answerMsg {
 	}
 	msg.at = opts.Now()
 	msg.took = msg.at.Sub(began)
+	if opts.Clock != nil {
+		msg.clock = opts.Clock()
+	}
 	return msg
 }
 

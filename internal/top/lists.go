@@ -63,7 +63,7 @@ func (m *Model) groupLines(lines int) []string {
 		if wide {
 			line += m.trend(g, 12) + " "
 		}
-		word := direction(g, m.now)
+		word := direction(g, m.there())
 		line += m.motionStyle(word).Render(word)
 		if s := strings.Join(g.Statuses, ","); s != "" {
 			line += " " + m.styles.yellow.Render(m.glyphs.clean(s))
@@ -98,24 +98,26 @@ func (m *Model) stateLines(g api.Group, most int) []string {
 		cpu, l = m.utilisation(mean, true, s, 7)
 		cpu = strings.TrimRight(cpu, " ")
 	}
-	numbers := "average CPU " + m.styles.of(l).Render(cpu)
+	cpu = "average CPU " + m.styles.of(l).Render(cpu)
 	if n > 0 && missing > 0 {
-		numbers += fmt.Sprintf(" (%d without a reading)", missing)
+		cpu += fmt.Sprintf(" (%d without a reading)", missing)
 	}
-	numbers = fmt.Sprintf("Running VMs: %d, in service %d, desired %d (min %d, max %d)", running(g), g.InService, g.Desired, s.Min, s.Max) +
-		m.glyphs.dot + numbers
+	numbers := []string{fmt.Sprintf("Running VMs: %d, in service %d, desired %d (min %d, max %d)", running(g), g.InService, g.Desired, s.Min, s.Max), cpu}
+	if line := numbers[0] + m.glyphs.dot + numbers[1]; lipgloss.Width(line) <= m.width {
+		numbers = []string{line}
+	}
 
-	word := direction(g, m.now)
+	word := direction(g, m.there())
 	reasons := m.glyphs.wrap(word+": "+m.glyphs.clean(why(g)), m.width, max(1, min(3, most-2)))
 	reasons[0] = m.motionStyle(word).Render(reasons[0][:min(len(word), len(reasons[0]))]) + reasons[0][min(len(word), len(reasons[0])):]
 	out = append(out, reasons...)
-	out = append(out, numbers)
+	out = append(out, numbers...)
 	for _, p := range g.Problems {
 		for _, line := range m.glyphs.wrap("problem: "+m.glyphs.clean(p), m.width, 2) {
 			out = append(out, m.styles.red.Render(line))
 		}
 	}
-	times := timers(g, m.now)
+	times := timers(g, m.there())
 	for i := range times {
 		times[i] = m.glyphs.clean(times[i])
 	}
@@ -184,7 +186,7 @@ func (m *Model) instanceLine(g api.Group, i api.Instance, name, member int, wide
 	if wide {
 		since := "-"
 		if !i.Since.IsZero() {
-			since = span(m.now.Sub(i.Since))
+			since = span(m.there().Sub(i.Since))
 		}
 		line += m.glyphs.fit(since, 7) + " "
 	}
@@ -206,7 +208,7 @@ func (m *Model) instanceLine(g api.Group, i api.Instance, name, member int, wide
 			sessions = strconv.Itoa(i.Member.Sessions)
 		}
 	}
-	return line + m.glyphs.fit(m.glyphs.clean(state), member-1) + " " + m.glyphs.right(sessions, 4) + " " + m.glyphs.clean(remarks(i, g.Settings, m.now))
+	return line + m.glyphs.fit(m.glyphs.clean(state), member-1) + " " + m.glyphs.right(sessions, 4) + " " + m.glyphs.clean(remarks(i, g.Settings, m.there()))
 }
 
 // stateStyle dims what takes no traffic and warns of what is wrong.
@@ -240,7 +242,7 @@ func (m *Model) activityLines(g api.Group, shown []api.Activity, lines int) []st
 func (m *Model) activityLine(g api.Group, a api.Activity) string {
 	head := m.glyphs.rest + m.glyphs.fit(m.glyphs.clean(a.Kind+" "+subject(a, g.Instances)), min(24, max(10, m.width/3))) + " "
 	if !a.Ended.IsZero() {
-		text := fmt.Sprintf("%s in %s, %s ago", a.Status, span(a.Ended.Sub(a.Created)), span(m.now.Sub(a.Ended)))
+		text := fmt.Sprintf("%s in %s, %s ago", a.Status, span(a.Ended.Sub(a.Created)), span(m.there().Sub(a.Ended)))
 		if a.Outcome != "" {
 			text += ": " + a.Outcome
 		}
@@ -250,7 +252,7 @@ func (m *Model) activityLine(g api.Group, a api.Activity) string {
 		}
 		return m.styles.dim.Render(m.glyphs.cut(line, m.width))
 	}
-	head += m.glyphs.fit(span(m.now.Sub(a.Created)), 6) + " "
+	head += m.glyphs.fit(span(m.there().Sub(a.Created)), 6) + " "
 	return m.styles.bold.Render(head) + m.steps(a, m.width-lipgloss.Width(head))
 }
 
@@ -260,7 +262,7 @@ func (m *Model) steps(a api.Activity, width int) string {
 	for _, s := range slices.Backward(a.Steps) {
 		word, end := m.glyphs.done+s.Name, s.Ended
 		if end.IsZero() {
-			word, end = m.glyphs.now+s.Name, m.now
+			word, end = m.glyphs.now+s.Name, m.there()
 		}
 		if took := end.Sub(s.Started); took >= time.Second {
 			word += " " + span(took)

@@ -39,6 +39,8 @@ type Options struct {
 	Yellow float64
 	// Color paints; ASCII draws without characters that not every terminal has.
 	Color, ASCII bool
+	// Clock tells the server's clock as the newest answer had it; nil where unknown.
+	Clock func() time.Time
 	// Now is the clock; nil for the system's.
 	Now func() time.Time
 	// NewKey returns an Idempotency-Key that nobody used; nil for random ones.
@@ -71,6 +73,7 @@ type (
 	answerMsg struct {
 		at     time.Time
 		took   time.Duration
+		clock  time.Time // the server's, to the second; zero: not told
 		groups []api.Group
 		of     string // whose activities they are
 		recent []api.Activity
@@ -93,6 +96,7 @@ type Model struct {
 
 	width, height int
 	now, began    time.Time
+	skew          time.Duration // what the server's clock is ahead
 
 	groups   []api.Group
 	recent   []api.Activity // of recentOf, newest first
@@ -184,6 +188,9 @@ func (m *Model) take(msg answerMsg) {
 		return
 	}
 	m.failed, m.failures, m.answered = nil, 0, msg.at
+	if !msg.clock.IsZero() {
+		m.skew = skewOf(msg)
+	}
 	m.groups = msg.groups
 	m.seen.add(msg.groups, msg.at)
 	m.recent, m.recentOf = msg.recent, msg.of
@@ -191,6 +198,19 @@ func (m *Model) take(msg answerMsg) {
 	m.next = msg.at.Add(max(m.opts.Interval, msg.took))
 	m.settle()
 }
+
+// skewOf is what the server's clock is ahead, or 0 for what the way of an answer
+// and the second that the header tells may account for.
+func skewOf(msg answerMsg) time.Duration {
+	d := msg.clock.Add(500 * time.Millisecond).Sub(msg.at.Add(-msg.took / 2))
+	if d.Abs() <= 2*time.Second+msg.took {
+		return 0
+	}
+	return d
+}
+
+// there is the time at the server, against which the times in its answers are held.
+func (m *Model) there() time.Time { return m.now.Add(m.skew) }
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {

@@ -59,6 +59,13 @@ func (m *Model) header() []string {
 	if n := len(m.groups); n > 1 {
 		what += fmt.Sprintf("%s%d groups", m.glyphs.dot, n)
 	}
+	if m.skew != 0 {
+		word := "ahead"
+		if m.skew < 0 {
+			word = "behind"
+		}
+		what += fmt.Sprintf("%sits clock is %s %s", m.glyphs.dot, span(m.skew.Abs()), word)
+	}
 	lines := []string{
 		m.styles.title.Render(m.glyphs.fit(what, m.width-ansi.StringWidth(right)-2)) + "  " + right,
 	}
@@ -145,7 +152,7 @@ func (m *Model) body(height int) []string {
 		n := 1 + len(m.shownGroups())
 		groups = &section{least: 2, most: min(n, max(3, height/4)), draw: m.groupLines}
 	}
-	state := &section{least: 3, most: 0, draw: func(n int) []string { return m.stateLines(g, n) }}
+	state := &section{least: 3, draw: func(n int) []string { return m.stateLines(g, n) }}
 	state.most = max(state.least, len(m.stateLines(g, 9)))
 	chart := &section{least: 2, most: 5, draw: func(n int) []string { return m.chartLines(g, n) }}
 	if m.still {
