@@ -126,7 +126,11 @@ cannot be reached or asks to try again.`,
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newSchemaCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())
-	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand(remote), newSuggestCommand())
+	add("setup", newProvisionCommand(), newSnapshotCommand(), newVerifyCommand(), newDoctorCommand(remote), newSuggestCommand(), newManCommand(getenv))
+	root.AddCommand(newExitCodesTopic())
+	root.SetCompletionCommandGroupID("setup")
+	addExamples(root)
+	completions(root, remote)
 	return root
 }
 

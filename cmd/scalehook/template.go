@@ -19,6 +19,8 @@ func newTemplateCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "template",
 		Short: "Bring a group's image into a libvirt pool",
+		Long: `Bring a group's image into a libvirt pool: a file that is there already (import), or
+one that is made from a distribution's cloud image (build).`,
 		Args:  cobra.NoArgs,
 	}
 	command.PersistentFlags().StringVar(&cfg.URI, "uri", cfg.URI, "libvirt connection URI")

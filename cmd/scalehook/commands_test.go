@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const cliPage = "../../docs/cli.md"
+
+// commands are all that a person can type, cobra's own included.
+func commands(t *testing.T) (root *cobra.Command, all []*cobra.Command) {
+	t.Helper()
+	root = newRootCommand(func(string) string { return "" })
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd("")
+	var add func(*cobra.Command)
+	add = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			if !sub.Hidden {
+				all = append(all, sub)
+				add(sub)
+			}
+		}
+	}
+	add(root)
+	if len(all) < 30 {
+		t.Fatalf("only %d commands", len(all))
+	}
+	return root, all
+}
+
+// name is a command's path without the program.
+func name(c *cobra.Command) string { return strings.TrimPrefix(c.CommandPath(), "scalehook ") }
+
+// cobras reports whether cobra wrote the command.
+func cobras(c *cobra.Command) bool {
+	return name(c) == "help" || strings.HasPrefix(name(c), "completion")
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	_, all := commands(t)
+	for _, c := range all {
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: Short is %q; it is one line without a full stop", name(c), c.Short)
+		}
+		if c.Long == "" && c.Example == "" {
+			t.Errorf("%s: has neither Long nor Example", name(c))
+		}
+		if cobras(c) {
+			continue
+		}
+		if c.Runnable() && !c.HasSubCommands() && c.Example == "" {
+			t.Errorf("%s: has no Example: write one, there or in exampleOf", name(c))
+		}
+		for line := range strings.Lines(c.Long) {
+			if len(strings.TrimRight(line, "\n")) > 100 {
+				t.Errorf("%s: a line of Long is longer than 100 bytes: %s", name(c), line)
+			}
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Usage == "" {
+				t.Errorf("%s: --%s is not explained", name(c), f.Name)
+			}
+		})
+	}
+}
+
+// TestEveryExampleCanBeTyped parses the examples of every command's help.
+func TestEveryExampleCanBeTyped(t *testing.T) {
+	_, all := commands(t)
+	tried := 0
+	for _, c := range all {
+		if cobras(c) {
+			continue
+		}
+		for line := range strings.Lines(strings.ReplaceAll(c.Example, "\\\n", " ")) {
+			words := shellWords(line)
+			at := slices.Index(words, "scalehook")
+			if at < 0 {
+				continue
+			}
+			root, _ := commands(t) // flags keep what was parsed
+			found, rest, err := root.Find(words[at+1:])
+			if err == nil {
+				err = found.ParseFlags(rest)
+			}
+			if err == nil {
+				err = found.ValidateArgs(found.Flags().Args())
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", name(c), strings.TrimSpace(line), err)
+			}
+			tried++
+		}
+	}
+	if tried < 40 {
+		t.Errorf("only %d examples were found", tried)
+	}
+}
+
+// shellWords splits a command line up to a pipe, a redirection, a second command or
+// a comment.
+func shellWords(line string) []string {
+	var words []string
+	for _, m := range regexp.MustCompile(`"[^"]*"|'[^']*'|[^\s'"]+`).FindAllString(line, -1) {
+		if m == "|" || m == ">" || m == "#" || m == "&&" && slices.Contains(words, "scalehook") {
+			break
+		}
+		words = append(words, strings.Trim(m, `"'`))
+	}
+	return words
+}
+
+// TestThePageHasEveryCommand holds docs/cli.md against the commands: each has its
+// row, and the flags in a row are its own.
+func TestThePageHasEveryCommand(t *testing.T) {
+	root, all := commands(t)
+	text, err := os.ReadFile(cliPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{} // by command, what is typed
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z][^`]*)`(.*?) \\|").FindAllStringSubmatch(string(text), -1) {
+		c, _, err := root.Find(strings.Fields(m[1]))
+		if err == nil && c != root {
+			rows[name(c)] += m[1] + m[2] + "\n"
+		}
+	}
+	for _, c := range all {
+		if c.Name() == "help" || cobras(c.Parent()) || c.HasSubCommands() && !cobras(c) || !c.Runnable() {
+			continue
+		}
+		if rows[name(c)] == "" {
+			t.Errorf("docs/cli.md has no row for `%s`: add one that begins with | `%s", name(c), c.Use)
+		}
+		for _, flag := range flagsIn(rows[name(c)]) {
+			if c.Flags().Lookup(flag) == nil && c.InheritedFlags().Lookup(flag) == nil {
+				t.Errorf("docs/cli.md: %s has no flag --%s", name(c), flag)
+			}
+		}
+	}
+	serve, _, err := root.Find([]string{"serve"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" && !strings.Contains(string(text), "`--"+f.Name+"`") {
+			t.Errorf("docs/cli.md does not list --%s of serve", f.Name)
+		}
+	})
+}
+
+// TestFlagsThatAreNamedExist looks at every flag in docs/cli.md and in the helps.
+func TestFlagsThatAreNamedExist(t *testing.T) {
+	_, all := commands(t)
+	known := map[string]bool{"help": true, "help-man": true} // of every program, of scalehook-exporter
+	texts := map[string]string{}
+	for _, c := range all {
+		if !cobras(c) {
+			texts["the help of "+name(c)] = c.Long
+		}
+		for _, flags := range []*pflag.FlagSet{c.Flags(), c.PersistentFlags()} {
+			flags.VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+		}
+	}
+	page, err := os.ReadFile(cliPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts["docs/cli.md"] = string(page)
+	for where, text := range texts {
+		for _, flag := range flagsIn(text) {
+			if !known[flag] {
+				t.Errorf("%s names --%s, which no command has", where, flag)
+			}
+		}
+	}
+}
+
+func flagsIn(text string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile(`(?:^|[^-\w])--([a-z][a-z0-9]*(?:[.-][a-z0-9]+)*)`).FindAllStringSubmatch(text, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+func TestThePageHasTheExitCodes(t *testing.T) {
+	page, err := os.ReadFile(cliPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "| code | meaning |\n|---|---|\n"
+	for _, c := range exitCodes() {
+		want += fmt.Sprintf("| %d | %s |\n", c.code, c.meaning)
+	}
+	if !bytes.Contains(page, []byte(want+"\n")) {
+		t.Errorf("docs/cli.md lacks this table:\n%s", want)
+	}
+	var help bytes.Buffer
+	if code := execute(t.Context(), []string{"help", "exit-codes"}, os.Getenv, &help, &help); code != exitOK {
+		t.Errorf("help exit-codes ends with %d", code)
+	}
+	for _, c := range exitCodes() {
+		if !strings.Contains(help.String(), strconv.Itoa(c.code)+"  "+c.meaning) {
+			t.Errorf("help exit-codes lacks %d:\n%s", c.code, &help)
+		}
+	}
+}
+
+// TestEveryListingIsPrintedInEveryFormat sees that --output is the same everywhere.
+func TestEveryListingIsPrintedInEveryFormat(t *testing.T) {
+	_, all := commands(t)
+	for _, c := range all {
+		f := c.Flags().Lookup("output")
+		if f == nil {
+			f = c.InheritedFlags().Lookup("output")
+		}
+		switch {
+		case f == nil && c.GroupID == "show" && name(c) != "top": // draws
+			t.Errorf("%s lists something and has no --output", name(c))
+		case f != nil && (f.Shorthand != "o" || f.DefValue != formatTable || f.Usage != "how to print: table, json or yaml"):
+			t.Errorf("%s: --output is not that of outputFlag: -%s, %q, %q", name(c), f.Shorthand, f.DefValue, f.Usage)
+		}
+	}
+}
