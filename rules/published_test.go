@@ -55,7 +55,8 @@ func TestTheServerPublishesTheSeriesThatAreListed(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", server, "../cmd/scalehook").CombinedOutput(); err != nil {
 		t.Fatalf("build the server: %v\n%s", err, out)
 	}
-	config := strings.NewReplacer("/etc/scalehook/", dir+"/", "mode: observe", "mode: full").Replace(read(t, "../deploy/examples/scalehook.yml"))
+	config := strings.NewReplacer("/etc/scalehook/", dir+"/", "mode: observe", "mode: full").Replace(read(t, "../deploy/examples/scalehook.yml")) +
+		"\nwebhooks: [{name: nobody, url: 'http://127.0.0.1:9/', secret_file: operator.token}]\n"
 	for name, text := range map[string]string{
 		"scalehook.yml": config, "alerts.token": strings.Repeat("a", 64), "operator.token": strings.Repeat("o", 64),
 	} {
@@ -72,7 +73,7 @@ func TestTheServerPublishesTheSeriesThatAreListed(t *testing.T) {
 	testenv.Eventually(t, time.Minute, "an instance that is in service and a member", func() error {
 		var err error
 		families, err = scrape(t, "http://"+address+"/metrics")
-		for _, name := range []string{"scalehook_instance_info", "scalehook_member_state", "scalehook_step_duration_seconds", "scalehook_confirmations_total"} {
+		for _, name := range []string{"scalehook_instance_info", "scalehook_member_state", "scalehook_step_duration_seconds", "scalehook_confirmations_total", "scalehook_delivery_oldest_timestamp_seconds"} {
 			if err == nil && families[name] == nil {
 				err = fmt.Errorf("no %s yet", name)
 			}

@@ -67,6 +67,11 @@ func ServerSeries() []Series {
 		{"scalehook_webhook_alerts_total", Counter, []string{"scaling_group", "signal", "status", "result"}, "Alerts in notifications, by what became of them."},
 		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, group, "When a group last heard from a webhook; 0 for never."},
 
+		{"scalehook_deliveries_total", Counter, []string{"webhook", "result"}, "Ended activities that a webhook was to be told of, by what became of it: delivered, rejected, given_up, dropped."},
+		{"scalehook_deliveries_waiting", Gauge, []string{"webhook"}, "Ended activities that a webhook has not come to yet."},
+		{"scalehook_delivery_tries_total", Counter, []string{"webhook", "code"}, "Requests to a webhook, by class of the answer's status; none without an answer."},
+		{"scalehook_delivery_oldest_timestamp_seconds", Gauge, []string{"webhook"}, "When the activity ended that a webhook is being told of; no sample while there is none."},
+
 		{"scalehook_orphans", Gauge, []string{"provider"}, "VMs with a configured group's mark that the store does not know."},
 		{"scalehook_driver_requests_total", Counter, []string{"driver", "call"}, "Calls to a provider or balancer."},
 		{"scalehook_driver_requests_failed_total", Counter, []string{"driver", "call", "reason"}, "Calls that failed, by class of the error."},
