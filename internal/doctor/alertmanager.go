@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -79,7 +80,7 @@ type alertmanager struct {
 func (x *alertmanager) examine() {
 	err := yaml.Unmarshal(x.file.Text, &x.cfg)
 	if err == nil && x.cfg.Route == nil {
-		err = fmt.Errorf("it has no route")
+		err = errors.New("it has no route")
 	}
 	if err == nil {
 		x.root, err = newRoute(x.cfg.Route, nil)

@@ -108,9 +108,9 @@ func (x *live) notifications(ctx context.Context, r *report) {
 		}
 	}
 	for _, s := range found {
-		switch code := s.Metric["code"]; {
-		case code == "200":
-		case code == "401" || code == "403":
+		switch code := s.Metric["code"]; code {
+		case "200":
+		case "401", "403":
 			say := f.bad
 			if taken > 0 {
 				say = f.warn

@@ -137,7 +137,7 @@ func (x *promExam) examine() {
 	collided := x.collisions()
 	if serverUp && !collided && fine[whatServerJob] {
 		x.groups()
-		if exporterUp && fine["rules"] && (fine[whatExporterJob] || x.e.Simulated) {
+		if exporterUp && fine[whatRules] && (fine[whatExporterJob] || x.e.Simulated) {
 			x.readings()
 		}
 	}

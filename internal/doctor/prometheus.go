@@ -21,6 +21,7 @@ const (
 	whatExporterJob = "scrape of the exporter"
 	whatAlerting    = "alerting"
 	whatRuleFiles   = "rule files"
+	whatRules       = "rules"
 )
 
 // defaultScrape is what Prometheus does where nothing is said.

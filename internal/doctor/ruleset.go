@@ -103,14 +103,13 @@ func same(got, want Rule) bool {
 }
 
 // ruleset looks whether the loaded rules are those of this scalehook, rendered for
-// the intervals that its configuration states. It reports whether the scaling rules
-// are; what rests on them need not be asked for otherwise.
-func (r *report) ruleset(loaded []Rule, o rules.Options) bool {
-	const what = "rules"
+// the intervals that its configuration states.
+func (r *report) ruleset(loaded []Rule, o rules.Options) {
+	const what = whatRules
 	want, err := rendered(o)
 	if err != nil {
 		r.bad(0, what, "there are none for monitoring in scalehook's configuration: %v", err)
-		return false
+		return
 	}
 	missing, other := differences(loaded, want)
 	command := printRules(o)
@@ -136,7 +135,6 @@ func (r *report) ruleset(loaded []Rule, o rules.Options) bool {
 		f.warn(0, "%s are loaded twice, and their group's evidence may be too: keep one file", and(twice))
 	}
 	r.check(what, f, "%s, as this scalehook prints them for a scrape interval of %s", plural(len(want), "rule"), short(o.ScrapeInterval))
-	return len(f.bads) == 0
 }
 
 func printRules(o rules.Options) string {
