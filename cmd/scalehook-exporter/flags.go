@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/prometheus/common/promslog"
@@ -37,7 +38,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 		},
 		log: promslog.Config{Level: promslog.NewLevel(), Format: promslog.NewFormat()},
 	}
-	showVersion, noOwn := false, false
+	showVersion, helpMan, noOwn := false, false, false
 	f := pflag.NewFlagSet("scalehook-exporter", pflag.ContinueOnError)
 	f.SetOutput(stdout)
 	f.SortFlags = false
@@ -71,12 +72,17 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	f.Var(logValue{o.log.Level}, "log.level", "one of debug, info, warn, error")
 	f.Var(logValue{o.log.Format}, "log.format", "one of logfmt, json")
 	f.BoolVar(&showVersion, "version", false, "print the version and end")
+	f.BoolVar(&helpMan, "help-man", false, "print the manual page and end")
 
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil, err
 		}
 		return nil, fmt.Errorf("read the command line: %w (see --help)", err)
+	}
+	if helpMan {
+		o.done = true
+		return o, printManual(stdout, f, os.Getenv)
 	}
 	if showVersion {
 		fmt.Fprintln(stdout, version.Print("scalehook-exporter"))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,34 @@ func TestHelpAndVersionAreAnswered(t *testing.T) {
 	}
 	if !strings.HasPrefix(out.String(), "scalehook-exporter, version ") {
 		t.Errorf("--version prints %q", out.String())
+	}
+}
+
+func TestTheManualPageHasEveryFlagAndIsTheSameEveryTime(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1760000000")
+	var help, first, second bytes.Buffer
+	if err := run(t.Context(), []string{"--help"}, &help, io.Discard); !errors.Is(err, pflag.ErrHelp) {
+		t.Fatal(err)
+	}
+	for _, out := range []*bytes.Buffer{&first, &second} {
+		if err := run(t.Context(), []string{"--help-man"}, out, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first.String() != second.String() {
+		t.Error("the page is another the second time")
+	}
+	if want := `.TH "SCALEHOOK\-EXPORTER" 1 "2025\-10\-09" "scalehook\-exporter`; !strings.HasPrefix(first.String(), want) {
+		t.Errorf("the page does not begin with %s:\n%s", want, &first)
+	}
+	flags := regexp.MustCompile(`(?m)^ +(?:-\w, )?--([\w.-]+)`).FindAllStringSubmatch(help.String(), -1)
+	if len(flags) < 15 {
+		t.Errorf("--help has %d flags", len(flags))
+	}
+	for _, f := range flags {
+		if !strings.Contains(first.String(), `\fB\-\-`+strings.ReplaceAll(f[1], "-", `\-`)+`\fR`) {
+			t.Errorf("the page lacks --%s", f[1])
+		}
 	}
 }
 

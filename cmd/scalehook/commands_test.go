@@ -199,11 +199,11 @@ func TestThePageHasTheExitCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "| code | meaning |\n|---|---|\n"
+	want := bytes.NewBufferString("| code | meaning |\n|---|---|\n")
 	for _, c := range exitCodes() {
-		want += fmt.Sprintf("| %d | %s |\n", c.code, c.meaning)
+		fmt.Fprintf(want, "| %d | %s |\n", c.code, c.meaning)
 	}
-	if !bytes.Contains(page, []byte(want+"\n")) {
+	if !bytes.Contains(page, append(want.Bytes(), '\n')) {
 		t.Errorf("docs/cli.md lacks this table:\n%s", want)
 	}
 	var help bytes.Buffer

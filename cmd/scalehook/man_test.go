@@ -45,7 +45,7 @@ func TestThePagesOfTheManual(t *testing.T) {
 	}
 }
 
-var requestRE = regexp.MustCompile(`^\.(TH|SH|TP|PP|RS 2|RE|nf|fi)( |$)`)
+var requestRE = regexp.MustCompile(`^\.(TH|ad l|SH|TP|PP|RS 2|RE|nf|fi)( |$)`)
 
 func checkRoff(t *testing.T, page, text string) {
 	t.Helper()

@@ -21,7 +21,7 @@ func newTemplateCommand() *cobra.Command {
 		Short: "Bring a group's image into a libvirt pool",
 		Long: `Bring a group's image into a libvirt pool: a file that is there already (import), or
 one that is made from a distribution's cloud image (build).`,
-		Args:  cobra.NoArgs,
+		Args: cobra.NoArgs,
 	}
 	command.PersistentFlags().StringVar(&cfg.URI, "uri", cfg.URI, "libvirt connection URI")
 	command.PersistentFlags().DurationVar(&timeout, "timeout", time.Hour, "give up after this time")

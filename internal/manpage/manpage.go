@@ -72,6 +72,7 @@ func (p Page) Bytes() []byte {
 	program, _, _ := strings.Cut(p.Command, " ")
 	fmt.Fprintf(&b, ".TH %s 1 %s %s %s\n", quoted(strings.ToUpper(p.Name())), quoted(p.Date.Format("2006-01-02")),
 		quoted(strings.TrimSpace(program+" "+p.Version)), quoted(program+" manual"))
+	b.WriteString(".ad l\n") // long addresses make holes in adjusted lines
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", escape(p.Name()), escape(p.Short))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n\\fB%s\\fR %s\n", escape(p.Command), escape(p.Arguments))
 	b.WriteString(".SH DESCRIPTION\n")
@@ -128,7 +129,7 @@ func options(b *bytes.Buffer, flags *pflag.FlagSet) {
 		switch f.DefValue {
 		case "", "0", "0s", "false", "[]":
 		default:
-			usage += " (default " + f.DefValue + ")"
+			usage += " (default " + strings.Trim(f.DefValue, "[]") + ")"
 		}
 		fmt.Fprintf(b, ".TP\n%s\n", name)
 		text(b, usage)

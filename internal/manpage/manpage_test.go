@@ -25,6 +25,7 @@ func TestAPageSaysWhatTheHelpSays(t *testing.T) {
 		SeeAlso:  []string{"scalehook", "scalehook-serve"}, Version: "1.2.3", Date: time.Unix(0, 0).UTC(),
 	}
 	const want = `.TH "SCALEHOOK\-DO\-IT" 1 "1970\-01\-01" "scalehook 1.2.3" "scalehook manual"
+.ad l
 .SH NAME
 scalehook\-do\-it \- Do it \- or don\(aqt
 .SH SYNOPSIS
