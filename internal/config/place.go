@@ -186,6 +186,10 @@ func advice(path []string, err error) string {
 	}
 	last, kind := path[len(path)-1], path[0]
 	switch {
+	case last == "secret_file" && errors.Is(err, fs.ErrNotExist):
+		return "write a key of at least 16 characters into it (openssl rand -hex 32), readable for the user that runs scalehook"
+	case kind == "webhooks" && errors.Is(err, fs.ErrPermission):
+		return "make it readable for the user that runs scalehook"
 	case kind == "tokens" && errors.Is(err, fs.ErrNotExist):
 		return "write one, of at least 16 characters (openssl rand -hex 32), readable for the user that runs scalehook"
 	case kind == "tokens" && errors.Is(err, fs.ErrPermission):

@@ -80,7 +80,7 @@ func (r *Runtime) Reload(_ context.Context, c *Config) (*Runtime, error) {
 
 func (c *Config) build(log *slog.Logger, old *Runtime) (_ *Runtime, err error) {
 	r := &Runtime{
-		Owner: c.Owner,
+		Owner:     c.Owner,
 		Providers: map[string]scaling.Provider{}, Balancers: map[string]scaling.Balancer{}, Tokens: slices.Clone(c.Tokens),
 		Webhooks:    slices.Clone(c.Webhooks),
 		Maintenance: map[string]Windows{},

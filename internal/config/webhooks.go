@@ -27,7 +27,7 @@ type Webhook struct {
 	// Groups are those whose activities are told. Default: all.
 	Groups []string `yaml:"groups"`
 	// Kinds are the kinds of activities that are told: scale_out, scale_in, handover,
-	// fill, adopt, replace, standby, cleanup. Default: all.
+	// fill, adopt, replace, standby, cleanup, release. Default: all.
 	Kinds []scaling.ActivityKind `yaml:"kinds"`
 	// Statuses are those of the activities that are told: done, undone, failed.
 	// Default: all.
@@ -132,10 +132,20 @@ func oneOf[T ~string](p *problems, path []string, word T, known []T) {
 }
 
 // WebhookProblem says that the webhook of that index cannot be used: where the
-// part of it is named that the error is about, and what would be right.
+// file says what the error is about, its secret or its client, and what would be
+// right.
 func (c *Config) WebhookProblem(index int, err error) error {
 	p := problems{at: c.lines}
-	at := []string{"webhooks", strconv.Itoa(index)}
-	p.place(err, advice, append(slices.Clone(at), "secret_file"), append(at, "http_client"))
+	for _, one := range parts(err) {
+		path := []string{"webhooks", strconv.Itoa(index), "secret_file"}
+		text, client := strings.CutPrefix(one.text, "http_client: ")
+		if client {
+			path[2] = "http_client"
+		}
+		if hint := advice(path, one.err); hint != "" {
+			text += ": " + hint
+		}
+		p.addf(path, "%s", text)
+	}
 	return p.err()
 }
