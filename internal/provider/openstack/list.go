@@ -10,6 +10,7 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
+	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/ports"
 
 	"github.com/scalehook/scalehook/internal/cloud"
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -219,7 +220,11 @@ func (p *Provider) outside(ctx context.Context, all []*server) (map[string][]net
 	}
 	device := map[string]string{} // by port
 	for some := range slices.Chunk(ids, perQuery) {
-		found, err := p.listPorts(ctx, devices(some))
+		client, err := p.cloud.Network(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found, err := cloud.Pages(ctx, ports.List(client, devices(some)), ports.ExtractPorts, "list the servers' ports")
 		if err != nil {
 			return nil, err
 		}
@@ -227,11 +232,7 @@ func (p *Provider) outside(ctx context.Context, all []*server) (map[string][]net
 			device[port.ID] = port.DeviceID
 		}
 	}
-	project, _, err := p.cloud.Project(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found, err := p.listFloating(ctx, floatingips.ListOpts{ProjectID: project})
+	found, err := p.listFloating(ctx, floatingips.ListOpts{})
 	if err != nil {
 		return nil, err
 	}

@@ -50,8 +50,14 @@ func (p *Provider) setTags(ctx context.Context, kind, id string, have, want []st
 	})
 }
 
-// listPorts returns the ports that opts ask for.
-func (p *Provider) listPorts(ctx context.Context, opts ports.ListOptsBuilder) ([]ports.Port, error) {
+// listPorts returns the ports of the project that opts ask for: an administrator sees
+// those of all.
+func (p *Provider) listPorts(ctx context.Context, opts ports.ListOpts) ([]ports.Port, error) {
+	project, _, err := p.cloud.Project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opts.ProjectID = project
 	client, err := p.cloud.Network(ctx)
 	if err != nil {
 		return nil, err
@@ -179,8 +185,13 @@ func (p *Provider) placeOf(ctx context.Context, t Template, nic Interface) (plac
 	return at, nil
 }
 
-// listFloating returns the floating IPs that opts ask for.
+// listFloating returns the floating IPs of the project that opts ask for.
 func (p *Provider) listFloating(ctx context.Context, opts floatingips.ListOpts) ([]floatingips.FloatingIP, error) {
+	project, _, err := p.cloud.Project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opts.ProjectID = project
 	client, err := p.cloud.Network(ctx)
 	if err != nil {
 		return nil, err

@@ -182,7 +182,7 @@ func TestAnOldSnapshotGoesWithTheVolumesSnapshotsItIsMadeOf(t *testing.T) {
 	snapshot := func(id, made, server string, more map[string]any) {
 		image := map[string]any{
 			"id": id, "name": id, "status": "active", "created_at": made, propertyOwner: "lab", propertyGroup: "web", propertyName: id,
-			propertyServer: uuid1, propertyMadeFrom: server,
+			propertyServer: uuid1, propertyMadeFrom: server, "owner": "p",
 		}
 		maps.Copy(image, more)
 		f.images = append(f.images, image)
@@ -190,6 +190,7 @@ func TestAnOldSnapshotGoesWithTheVolumesSnapshotsItIsMadeOf(t *testing.T) {
 	snapshot("old", "2026-11-01T00:00:00Z", uuid1, map[string]any{"block_device_mapping": `[{"snapshot_id": "disk", "boot_index": 0}, {"snapshot_id": null}]`})
 	snapshot("theirs", "2026-11-02T00:00:00Z", uuid2, nil) // of a server that was made from one of ours
 	snapshot("another group's", "2026-11-02T00:00:00Z", uuid1, map[string]any{propertyGroup: "api"})
+	snapshot("another project's", "2026-11-02T00:00:00Z", uuid1, map[string]any{"owner": "q"}) // as an administrator sees it
 	snapshot("being written", "2026-11-02T00:00:00Z", uuid1, map[string]any{"status": "saving"})
 	snapshot("new", "2026-11-03T00:00:00Z", uuid1, nil)
 	p := f.provider(t)

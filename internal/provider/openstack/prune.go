@@ -51,13 +51,18 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 	return failed
 }
 
-// snapshots lists images.
+// snapshots lists images of the project: an administrator sees those of all.
 func (p *Provider) snapshots(ctx context.Context, query cloud.ImageQuery) ([]images.Image, error) {
+	project, _, err := p.cloud.Project(ctx)
+	if err != nil {
+		return nil, err
+	}
 	client, err := p.cloud.Image(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return cloud.Pages(ctx, images.List(client, query), images.ExtractImages, "list the snapshots")
+	all, err := cloud.Pages(ctx, images.List(client, query), images.ExtractImages, "list the snapshots")
+	return slices.DeleteFunc(all, func(i images.Image) bool { return i.Owner != project }), err
 }
 
 // dropSnapshot deletes a snapshot with what it is made of; gone already is success.
