@@ -68,7 +68,7 @@ func (m *Model) groupLines(lines int) []string {
 		if s := strings.Join(g.Statuses, ","); s != "" {
 			line += " " + m.styles.yellow.Render(m.glyphs.clean(s))
 		}
-		out = append(out, line)
+		out = append(out, m.glyphs.cut(line, m.width))
 	}
 	return out
 }
@@ -82,53 +82,87 @@ func longestName[T any](all []T, name func(T) string) int {
 	return n
 }
 
-// stateLines say what the group does and why, in numbers and times.
+// stateLines say what the group does and why, in numbers and times. Of what does
+// not fit, a line of each kind comes before the second of any, and problems before
+// that.
 func (m *Model) stateLines(g api.Group, most int) []string {
-	s := g.Settings
+	word := direction(g, m.there())
+	reason := word + ": " + m.glyphs.clean(why(g))
+	times := timers(g, m.there())
+	for i := range times {
+		times[i] = m.glyphs.clean(times[i])
+	}
+	if len(times) == 0 {
+		times = []string{"no timer runs"}
+	}
+	var problems []string
+	for _, p := range g.Problems {
+		problems = append(problems, m.glyphs.wrap("problem: "+m.glyphs.clean(p), m.width, 2)...)
+	}
+	reasonLines, timeLines, problemLines := 1, 1, 0
+	wrapped, packed := len(m.glyphs.wrap(reason, m.width, 3)), len(m.glyphs.pack(times, m.width, 2))
+	for spare := most - 4; spare > 0; spare-- {
+		switch {
+		case problemLines < len(problems):
+			problemLines++
+		case timeLines < packed:
+			timeLines++
+		case reasonLines < wrapped:
+			reasonLines++
+		}
+	}
+	out := []string{m.stateTitle(g)}
+	for i, line := range m.glyphs.wrap(reason, m.width, reasonLines) {
+		if rest, found := strings.CutPrefix(line, word); i == 0 && found {
+			line = m.motionStyle(word).Render(word) + rest
+		}
+		out = append(out, line)
+	}
+	out = append(out, m.numbers(g))
+	for _, line := range problems[:problemLines] {
+		out = append(out, m.styles.red.Render(line))
+	}
+	for _, line := range m.glyphs.pack(times, m.width, timeLines) {
+		out = append(out, m.styles.dim.Render(line))
+	}
+	return out
+}
+
+// stateTitle is the rule above a group's details.
+func (m *Model) stateTitle(g api.Group) string {
 	title := m.glyphs.rule + m.glyphs.rule + " " + m.glyphs.clean(g.Name) + " " + m.glyphs.rule + " " + m.glyphs.clean(g.Mode)
 	if len(g.Statuses) > 0 {
 		title += " " + m.glyphs.rule + " " + m.glyphs.clean(strings.Join(g.Statuses, ", "))
 	}
 	title = m.glyphs.cut(title, m.width-1) + " "
-	out := []string{m.styles.title.Render(title + strings.Repeat(m.glyphs.rule, max(0, m.width-lipgloss.Width(title))))}
+	return m.styles.title.Render(title + strings.Repeat(m.glyphs.rule, max(0, m.width-lipgloss.Width(title))))
+}
 
+// numbers is how many VMs there are and what they do on average, in the longest
+// form that fits.
+func (m *Model) numbers(g api.Group) string {
 	mean, n, missing := average(g)
 	cpu, l := "no reading", levelNone
 	if n > 0 {
-		cpu, l = m.utilisation(mean, true, s, 7)
-		cpu = strings.TrimRight(cpu, " ")
+		cpu, l = m.utilisation(mean, true, g.Settings, 7)
 	}
-	cpu = "average CPU " + m.styles.of(l).Render(cpu)
+	cpu = m.styles.of(l).Render(strings.TrimRight(cpu, " "))
+	without := ""
 	if n > 0 && missing > 0 {
-		cpu += fmt.Sprintf(" (%d without a reading)", missing)
+		without = fmt.Sprintf(" (%d without)", missing)
 	}
-	numbers := []string{fmt.Sprintf("Running VMs: %d, in service %d, desired %d (min %d, max %d)", running(g), g.InService, g.Desired, s.Min, s.Max), cpu}
-	if line := numbers[0] + m.glyphs.dot + numbers[1]; lipgloss.Width(line) <= m.width {
-		numbers = []string{line}
+	s, all := g.Settings, running(g)
+	forms := []string{
+		fmt.Sprintf("Running VMs: %d, in service %d, desired %d (min %d, max %d)%saverage CPU %s%s", all, g.InService, g.Desired, s.Min, s.Max, m.glyphs.dot, cpu, without),
+		fmt.Sprintf("Running VMs %d, desired %d (%d-%d)%saverage CPU %s%s", all, g.Desired, s.Min, s.Max, m.glyphs.dot, cpu, without),
+		fmt.Sprintf("average CPU %s%s%d VMs (%d-%d)", cpu, m.glyphs.dot, all, s.Min, s.Max),
 	}
-
-	word := direction(g, m.there())
-	reasons := m.glyphs.wrap(word+": "+m.glyphs.clean(why(g)), m.width, max(1, min(3, most-2)))
-	reasons[0] = m.motionStyle(word).Render(reasons[0][:min(len(word), len(reasons[0]))]) + reasons[0][min(len(word), len(reasons[0])):]
-	out = append(out, reasons...)
-	out = append(out, numbers...)
-	for _, p := range g.Problems {
-		for _, line := range m.glyphs.wrap("problem: "+m.glyphs.clean(p), m.width, 2) {
-			out = append(out, m.styles.red.Render(line))
+	for _, form := range forms {
+		if lipgloss.Width(form) <= m.width {
+			return form
 		}
 	}
-	times := timers(g, m.there())
-	for i := range times {
-		times[i] = m.glyphs.clean(times[i])
-	}
-	text := strings.Join(times, m.glyphs.dot)
-	if text == "" {
-		text = "no timer runs"
-	}
-	for _, line := range m.glyphs.wrap(text, m.width, 2) {
-		out = append(out, m.styles.dim.Render(line))
-	}
-	return out
+	return forms[len(forms)-1]
 }
 
 // chartLines are the chart with its title.
@@ -208,7 +242,8 @@ func (m *Model) instanceLine(g api.Group, i api.Instance, name, member int, wide
 			sessions = strconv.Itoa(i.Member.Sessions)
 		}
 	}
-	return line + m.glyphs.fit(m.glyphs.clean(state), member-1) + " " + m.glyphs.right(sessions, 4) + " " + m.glyphs.clean(remarks(i, g.Settings, m.there()))
+	line += m.glyphs.fit(m.glyphs.clean(state), member-1) + " " + m.glyphs.right(sessions, 4) + " " + m.glyphs.clean(remarks(i, g.Settings, m.there()))
+	return m.glyphs.cut(line, m.width)
 }
 
 // stateStyle dims what takes no traffic and warns of what is wrong.

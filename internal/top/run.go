@@ -2,7 +2,6 @@ package top
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -18,14 +17,17 @@ import (
 func Run(ctx context.Context, opts Options, in io.Reader, out io.Writer, env []string) error {
 	m := New(opts)
 	defer m.life.end()
-	program := []tea.ProgramOption{
-		tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out), tea.WithEnvironment(env), tea.WithoutSignalHandler(),
+	options := []tea.ProgramOption{
+		tea.WithInput(in), tea.WithOutput(out), tea.WithEnvironment(env), tea.WithoutSignalHandler(),
 	}
 	if !opts.Color {
-		program = append(program, tea.WithColorProfile(colorprofile.ASCII))
+		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
-	_, err := tea.NewProgram(m, program...).Run()
-	if err != nil && (ctx.Err() == nil || !errors.Is(err, tea.ErrProgramKilled)) {
+	program := tea.NewProgram(m, options...)
+	// Bubble Tea leaves its reader behind where its own context ends it.
+	stop := context.AfterFunc(ctx, program.Quit)
+	defer stop()
+	if _, err := program.Run(); err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package top
 
 import (
 	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/scalehook/scalehook/internal/api"
 )
@@ -32,14 +33,16 @@ func levelOf(v float64, s api.Settings, yellow float64) level {
 // styles are what the frame is painted with. The colours are the terminal's own
 // sixteen, which people have made readable for themselves.
 type styles struct {
-	red, yellow, green, plain, dim, bold, head, alarm, title lipgloss.Style
+	red, yellow, green, plain, dim, bold, alarm, title lipgloss.Style
+	// lipgloss underlines letter by letter, which takes accents from their letters.
+	heading, focused ansi.Style
 }
 
 func newStyles(color bool) styles {
 	n := lipgloss.NewStyle
 	s := styles{
 		red: n(), yellow: n(), green: n(), plain: n(), dim: n().Faint(true), bold: n().Bold(true),
-		head: n().Underline(true), alarm: n().Reverse(true), title: n().Bold(true),
+		heading: ansi.NewStyle().Underline(true).Faint(), focused: ansi.NewStyle().Underline(true).Bold(), alarm: n().Reverse(true), title: n().Bold(true),
 	}
 	if color {
 		s.red, s.yellow, s.green = n().Foreground(lipgloss.Red), n().Foreground(lipgloss.Yellow), n().Foreground(lipgloss.Green)

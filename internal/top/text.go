@@ -48,19 +48,20 @@ func (g glyphs) clean(s string) string {
 		return s
 	}
 	var b strings.Builder
-	n := 0
+	n, last := 0, ' '
 	for _, r := range strings.ToValidUTF8(s, "?") {
 		switch {
 		case n >= longest:
 			return b.String()
 		case r == '\n' || r == '\t' || r == '\r':
 			r = ' '
-		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || (r >= 0xfe00 && r <= 0xfe0f):
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || (r >= 0xfe00 && r <= 0xfe0f),
+			last == ' ' && unicode.In(r, unicode.M): // with nothing to stand on
 			continue
 		case g.ascii && r > '~':
 			r = '?'
 		}
-		n++
+		n, last = n+1, r
 		b.WriteRune(r)
 	}
 	return agreed(b.String())
@@ -125,6 +126,33 @@ func (g glyphs) wrap(s string, width, lines int) []string {
 		}
 	}
 	return append(out, g.cut(line, width))
+}
+
+// pack puts short texts one after the other into lines of a width, at most so many,
+// and breaks none; those that do not fit are left out.
+func (g glyphs) pack(texts []string, width, lines int) []string {
+	if width <= 0 || lines <= 0 {
+		return nil
+	}
+	out := []string{""}
+	for _, text := range texts {
+		at := len(out) - 1
+		switch {
+		case out[at] == "":
+			out[at] = g.cut(text, width)
+		case ansi.StringWidth(out[at])+ansi.StringWidth(g.dot)+ansi.StringWidth(text) <= width:
+			out[at] += g.dot + text
+		case len(out) == lines:
+			// The sign that there is more goes where there is room for it.
+			if ansi.StringWidth(out[at])+2 <= width && !strings.HasSuffix(out[at], g.more) {
+				out[at] += " " + g.more
+			}
+			return out
+		default:
+			out = append(out, g.cut(text, width))
+		}
+	}
+	return out
 }
 
 // span is a duration for people, in two units at most; what is over is 0s.

@@ -152,7 +152,7 @@ func (m *Model) body(height int) []string {
 		n := 1 + len(m.shownGroups())
 		groups = &section{least: 2, most: min(n, max(3, height/4)), draw: m.groupLines}
 	}
-	state := &section{least: 3, draw: func(n int) []string { return m.stateLines(g, n) }}
+	state := &section{least: 4 + min(1, len(g.Problems)), draw: func(n int) []string { return m.stateLines(g, n) }}
 	state.most = max(state.least, len(m.stateLines(g, 9)))
 	chart := &section{least: 2, most: 5, draw: func(n int) []string { return m.chartLines(g, n) }}
 	if m.still {
@@ -167,7 +167,7 @@ func (m *Model) body(height int) []string {
 		}
 	}
 	// The VMs under way are worth more lines than what ended long ago.
-	height = grow(height, state, list, list, chart, groups, acts)
+	height = grow(height, list, list, state, chart, groups, acts)
 	chart.most = 16 // what nobody else needs
 	grow(height, chart)
 	var lines []string
@@ -233,9 +233,9 @@ func (m *Model) heading(p pane, text string, from, to, n int) string {
 	width := m.width - ansi.StringWidth(note)
 	line := m.glyphs.fit(text, width) + note
 	if m.focus == p {
-		return m.styles.head.Bold(true).Render(line)
+		return m.styles.focused.Styled(line)
 	}
-	return m.styles.head.Faint(true).Render(line)
+	return m.styles.heading.Styled(line)
 }
 
 // window is the part of a list that is shown with an element in it.
