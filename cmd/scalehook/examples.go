@@ -25,6 +25,7 @@ func exampleOf(path string) string {
 scalehook serve --config.file scalehook.yml --observe --log.level debug`,
 		"check-config": `scalehook check-config scalehook.yml
 scalehook check-config --offline scalehook.yml
+scalehook check-config --prometheus prometheus.yml --alertmanager alertmanager.yml scalehook.yml
 scalehook check-config --diff scalehook.yml`,
 		"restore": `scalehook restore --storage.path /var/lib/scalehook before-upgrade.db`,
 		"version": `scalehook version`,
@@ -68,6 +69,7 @@ scalehook provision provision.yml`,
 		"snapshot": `scalehook snapshot provision.yml
 scalehook snapshot provision.yml --group web --keep 3`,
 		"doctor": `scalehook doctor --config.file scalehook.yml
+scalehook doctor --receiver ops-scalehook --token-file operator.token -o json
 scalehook doctor --cloud microstack -o json`,
 		"suggest": `scalehook suggest web --config.file scalehook.yml
 scalehook suggest web --high 75% --low 25%`,

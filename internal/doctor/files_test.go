@@ -91,7 +91,9 @@ func TestConfigurationsOfOthers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				outcome(t, filepath.Base(file), text, examine(text))
+				checks := examine(text)
+				outcome(t, filepath.Base(file), text, checks)
+				documented(t, checks)
 			})
 		}
 	}
@@ -134,6 +136,31 @@ func outcome(t *testing.T, name string, text []byte, checks []Check) {
 	}
 	if !strings.HasPrefix(name, worst+"-") {
 		t.Errorf("%s is %s", name, worst)
+	}
+}
+
+// documented holds the checks against the table of the page.
+func documented(t *testing.T, checks []Check) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks {
+		what := c.What
+		switch {
+		case strings.HasPrefix(what, "token ") && what != "token file":
+			what = "token NAME"
+		case strings.HasPrefix(what, "group "):
+			what = "group NAME"
+		case c.Part == PartProviders:
+			what = "NAME"
+		case c.Part == PartBalancers:
+			what = "NAME, pool of GROUP"
+		}
+		if row := fmt.Sprintf("\n| %s | %s | ", c.Part, what); !strings.Contains(string(page), row) {
+			t.Errorf("docs/doctor.md lacks %s: %s", c.Part, c.What)
+		}
 	}
 }
 
