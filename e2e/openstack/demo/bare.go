@@ -150,8 +150,20 @@ func (w *world) handOver(ctx context.Context, res *result, srv *stage.Server, pr
 			}
 		}
 	}
-	res.Handovers = append(res.Handovers, h)
+	res.handedOver(h)
 	return nil
+}
+
+// longestGap is how long new connections may fail in a handover of the address.
+const longestGap = time.Second
+
+// handedOver notes a handover. One with a longer gap fails the run: scalehook makes one
+// update of the address, so that any longer one is that of a detach or a wrong order.
+func (r *result) handedOver(h gap) {
+	r.Handovers = append(r.Handovers, h)
+	if limit := longestGap.Seconds() * 1000; h.Gap > limit {
+		r.fail("handover %s to %s: no new connection was answered for %.0f ms, want at most %.0f ms", h.From, h.To, h.Gap, limit)
+	}
 }
 
 // moves has the driver move the address to and fro between two guests in service.
