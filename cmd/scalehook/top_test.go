@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/internal/testenv"
+)
+
+// pane is a terminal of tmux with a shell in it.
+type pane struct {
+	t      *testing.T
+	socket string
+}
+
+// newPane starts a tmux of its own with a terminal of 80×24 and a shell that has
+// the environment.
+func newPane(t *testing.T, env ...string) *pane {
+	t.Helper()
+	// The path of a socket is short.
+	dir, err := os.MkdirTemp("", "pane")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &pane{t: t, socket: filepath.Join(dir, "s")}
+	server := exec.Command(testenv.Path(t, "tmux"), "-u", "-S", p.socket, "-f", "/dev/null", "-D")
+	server.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TMUX=", "NO_COLOR=", "COLUMNS=", "LINES=")
+	server.Env = append(server.Env, env...)
+	testenv.Start(t, server, func() error {
+		conn, err := net.Dial("unix", p.socket)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	p.tmux("new-session", "-d", "-x", "80", "-y", "24", "env", "PS1=shell> ", "ENV=", "sh")
+	p.await("a shell", `^shell>`)
+	return p
+}
+
+func (p *pane) tmux(args ...string) string {
+	p.t.Helper()
+	cmd := exec.CommandContext(p.t.Context(), testenv.Path(p.t, "tmux"), append([]string{"-u", "-S", p.socket}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("tmux %q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// keys presses keys by their names at tmux.
+func (p *pane) keys(names ...string) {
+	p.t.Helper()
+	for _, name := range names {
+		p.tmux("send-keys", name)
+	}
+}
+
+// run types a command line.
+func (p *pane) run(line string) {
+	p.t.Helper()
+	p.tmux("send-keys", "-l", line)
+	p.keys("Enter")
+}
+
+// screen is what is shown; with colours as escape sequences.
+func (p *pane) screen(colours bool) string {
+	p.t.Helper()
+	args := []string{"capture-pane", "-p"}
+	if colours {
+		args = append(args, "-e")
+	}
+	return p.tmux(args...)
+}
+
+// await waits until the screen, colours included where the pattern has them, has a
+// match of each pattern.
+func (p *pane) await(what string, patterns ...string) {
+	p.t.Helper()
+	testenv.Eventually(p.t, 40*time.Second, what, func() error {
+		for _, pattern := range patterns {
+			screen := p.screen(strings.Contains(pattern, "\x1b"))
+			if !regexp.MustCompile("(?m)" + pattern).MatchString(screen) {
+				return fmt.Errorf("no match of %q:\n%s", pattern, screen)
+			}
+		}
+		return nil
+	})
+}
+
+// clean waits until the terminal is as a shell wants it.
+func (p *pane) clean() {
+	p.t.Helper()
+	testenv.Eventually(p.t, 20*time.Second, "a terminal put back as it was", func() error {
+		modes := strings.TrimSpace(p.tmux("display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag} #{keypad_cursor_flag}"))
+		if modes != "0 1 0 0" {
+			return fmt.Errorf("alternate screen, cursor, mouse, keypad: %s\n%s", modes, p.screen(false))
+		}
+		return nil
+	})
+}
+
+const topConfig = `owner: test
+tokens:
+  - {name: ops, role: operator, file: ops.token}
+monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 4s}
+prometheus: {url: "http://%s"}
+providers:
+  sim:
+    simulated: {boot_time: 1s, shutdown_time: 100ms, drain_time: 1s, directory: world, load: {web: [{after: 0s, vcpus: 1.6}]}}
+balancers:
+  pool: {simulated: {provider: sim}}
+groups:
+  api: {mode: scale_out_only, min: 1, max: 3, port: 80, name: "api-{n}"}
+  web: {mode: scale_out_only, min: 1, max: 3, high: 70%%, low: 20%%, warm_up: 1s, port: 80, name: "web-{n}"}
+`
+
+// TestTopInATerminal drives the dashboard of a real server, whose CPU readings come
+// from a real Prometheus, in a real terminal.
+func TestTopInATerminal(t *testing.T) {
+	testenv.Need(t, testenv.Program("tmux"), testenv.Program("prometheus"))
+	dir := t.TempDir()
+	address, prometheus := testenv.FreeAddress(t), testenv.FreeAddress(t)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("ops.token", "operator-token-0123456789\n")
+	write("scalehook.yml", fmt.Sprintf(topConfig, prometheus))
+	var rules bytes.Buffer
+	if code := execute(t.Context(), []string{"rules", "--scrape-interval", "1s"}, os.Getenv, &rules, &rules); code != exitOK {
+		t.Fatal(rules.String())
+	}
+	write("rules.yml", rules.String())
+	write("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+scrape_configs:
+  - {job_name: scalehook, static_configs: [{targets: [%q]}]}
+`, address))
+	start := func(program string, ready func() error, args ...string) *testenv.Process {
+		t.Helper()
+		cmd := exec.Command(testenv.Path(t, program), args...)
+		cmd.Dir = dir
+		return testenv.Start(t, cmd, ready)
+	}
+	start("prometheus", testenv.OK("http://"+prometheus+"/-/ready"),
+		"--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", "--web.listen-address="+prometheus)
+	serve := func() *testenv.Process {
+		t.Helper()
+		return start("scalehook", testenv.OK("http://"+address+"/-/ready"),
+			"serve", "--config.file=scalehook.yml", "--storage.path=data", "--web.listen-address="+address)
+	}
+	server := serve()
+
+	p := newPane(t, "SCALEHOOK_URL=http://"+address, "SCALEHOOK_TOKEN_FILE="+filepath.Join(dir, "ops.token"))
+	p.run("echo before; scalehook top")
+	p.await("both groups with their VMs' CPU in colours", `^▸ api +1 +1 1-3 .*Stable`, `^  web +1 +1 1-3 `, `^  api-1 +in_service .*ready up`, `q quit`,
+		"api-1 .*\x1b\\[32m[0-9]% ▼", "web .*\x1b\\[31m100% ▲")
+	if strings.Contains(p.screen(false), "before") {
+		t.Error("it does not draw on the alternate screen")
+	}
+
+	// An order: selected, refused by oneself, confirmed, carried out.
+	p.keys("j")
+	p.await("the group web", `^── web `, `^  web-1 +in_service`, `high 70%`, `low 20%`)
+	p.keys("+")
+	p.await("the question", `Scale out web: launch 1 more VM \(desired 1 to 2, max 3\)\? y/n`)
+	p.keys("n")
+	p.await("no order", `nothing was ordered`, `desired 1`)
+	p.keys("+", "y")
+	p.await("the new VM, its activity and its end", `will launch 1 \(order o-`, `^  web-2 +in_service`, `scale_out web-2 +done`, `desired 2`)
+	p.keys("+", "y")
+	p.await("a third VM, and the load shared by all", `^  web-3 +in_service`, "web-3 .*\x1b\\[33m5[0-9]%", "average CPU \x1b\\[33m5[0-9]%")
+	p.keys("p", "y")
+	p.await("the pause", `Stable, paused`, `paused until resumed by ops`)
+	p.keys("p", "y")
+	p.await("its end", `Stable:`)
+	// Without room: what the server refuses is shown.
+	p.keys("+", "y")
+	p.await("the refusal", `refused: .*over max 3`)
+
+	// A smaller terminal, and the old one again.
+	p.tmux("resize-window", "-x", "60", "-y", "20")
+	p.await("a frame of 60×20", `^  web-1 +in_service 5[0-9]% +ready +\d`, `h hand over  Tab / filter`)
+	if lines := strings.Split(strings.TrimRight(p.screen(false), "\n"), "\n"); len(lines) > 20 {
+		t.Errorf("%d lines", len(lines))
+	}
+	p.tmux("resize-window", "-x", "80", "-y", "24")
+	p.await("a frame of 80×24", `q quit`)
+	p.keys("?")
+	p.await("help", `scale out by one`, `\? or Esc back`)
+	p.keys("?")
+
+	// The server goes away and comes back.
+	server.Kill(t)
+	p.await("how old it is", `^no answer since \d\d:\d\d:\d\d \([3-9]s\), (next try in|asking again)`, `data [3-9]s old`, `^  web-1 `)
+	p.keys("+", "y")
+	p.await("an order without an answer", `whether it was taken is not known`)
+	p.keys("n")
+	serve()
+	testenv.Eventually(t, 40*time.Second, "fresh data", func() error {
+		if screen := p.screen(false); strings.Contains(screen, "no answer since") || !regexp.MustCompile(`data [01]s old`).MatchString(screen) {
+			return errors.New(screen)
+		}
+		return nil
+	})
+	p.await("the VMs that stayed", `^  web-1 +in_service`, `^  web-3 +in_service`)
+
+	p.keys("q")
+	p.clean()
+	p.await("the shell and what it showed", `before`, `^shell>`)
+	p.run("echo still-$((40+2))")
+	p.await("a terminal that echoes", `^shell> echo still`, `^still-42`)
+
+	// Without an operator's token an order is refused, and it says what helps. A
+	// signal to end leaves the terminal clean, too.
+	p.run("clear; SCALEHOOK_TOKEN_FILE= timeout --foreground -s TERM 60 scalehook top web --no-color; echo code-$?")
+	p.await("the group", `^▸ web-1 +in_service`)
+	if screen := p.screen(true); regexp.MustCompile("\x1b\\[[0-9;]*3[0-7]m").MatchString(screen) {
+		t.Errorf("--no-color paints: %q", screen)
+	}
+	p.keys("-", "y")
+	p.await("the refusal", `refused: `, `--token-file`)
+	pid := regexp.MustCompile(`\d+`).FindString(p.tmux("display-message", "-p", "#{pane_pid}"))
+	terminate(t, pid)
+	p.clean()
+	p.await("its end", `^code-\d+`)
+}
+
+// terminate sends SIGTERM to the program that runs in a shell, through the timeout
+// that began it.
+func terminate(t *testing.T, shell string) {
+	t.Helper()
+	children, err := os.ReadFile("/proc/" + shell + "/task/" + shell + "/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pid := range strings.FieldsSeq(string(children)) {
+		if out, err := exec.CommandContext(t.Context(), "kill", "-TERM", pid).CombinedOutput(); err != nil {
+			t.Fatalf("kill %s: %v\n%s", pid, err, out)
+		}
+	}
+}
