@@ -29,7 +29,7 @@ var packages = []string{
 	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
 	"internal/api", "internal/client", "internal/top", "internal/config", "internal/testenv", "internal/fault",
-	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor",
+	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor", "internal/manpage", "internal/schemagen",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
