@@ -17,6 +17,7 @@ import (
 type provisionFlags struct {
 	dryRun, destroy, cleanup, yes, noSnapshot bool
 	keep                                      int
+	keepGiven                                 bool
 	options                                   provision.DestroyOptions
 	timeout                                   time.Duration
 	output                                    string
@@ -54,6 +55,7 @@ stopped, and does nothing if all is as the file says.
 "scalehook cleanup" does the like for a group's VMs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.keepGiven = cmd.Flags().Changed("keep")
 			if err := o.check(); err != nil {
 				return usageError{err}
 			}
@@ -89,24 +91,30 @@ func (o provisionFlags) check() error {
 		return errors.New("--yes and --dry-run: one at a time")
 	case o.options.KeepSnapshots && !o.destroy:
 		return errors.New("--keep-snapshots: only with --destroy")
-	case o.keep < 0:
+	case o.keepGiven && o.keep < 1:
 		return fmt.Errorf("--keep %d: must be at least 1", o.keep)
-	case o.keep > 0 && o.noSnapshot:
+	case o.noSnapshot && o.keepGiven:
 		return errors.New("--keep and --no-snapshot: one at a time")
+	case o.noSnapshot && (o.cleanup || o.destroy):
+		return errors.New("--no-snapshot: only where a snapshot would be made, not with --cleanup or --destroy")
+	case o.keepGiven && o.destroy:
+		return errors.New("--keep: not with --destroy, which removes all snapshots, or with --keep-snapshots none")
 	}
 	return checkFormat(o.output)
 }
 
 // openProvision reads the file and finds its cloud. What is wrong with the file is
 // printed as it is: editors and people find the line.
-func openProvision(cmd *cobra.Command, path string, change func(*provision.File)) (*provision.Provisioner, error) {
+func openProvision(cmd *cobra.Command, path string, change func(*provision.File) error) (*provision.Provisioner, error) {
 	file, err := provision.Load(path)
 	if err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), err)
 		return nil, errReported
 	}
 	if change != nil {
-		change(file)
+		if err := change(file); err != nil {
+			return nil, usageError{err}
+		}
 	}
 	p, err := provision.Open(file, toStderr(cmd))
 	if err != nil {
@@ -122,12 +130,14 @@ func toStderr(cmd *cobra.Command) *slog.Logger {
 }
 
 func runProvision(cmd *cobra.Command, path string, o provisionFlags) error {
-	p, err := openProvision(cmd, path, func(f *provision.File) {
+	p, err := openProvision(cmd, path, func(f *provision.File) error {
 		if o.noSnapshot {
 			f.Snapshot = nil
-		} else if o.keep > 0 {
-			f.Keep(o.keep)
 		}
+		if o.keepGiven {
+			return f.Keep(o.keep)
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ newest. Only snapshots that scalehook made for the same file or group are counte
 removed; whatever else there is stays.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.Keep < 0 {
+			if cmd.Flags().Changed("keep") && o.Keep < 1 {
 				return usageError{fmt.Errorf("--keep %d: must be at least 1", o.Keep)}
 			}
 			if err := checkFormat(output); err != nil {

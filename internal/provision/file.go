@@ -281,9 +281,12 @@ func (f *File) local(name string) string {
 	return filepath.Join(dir, name)
 }
 
-// Keep sets how many snapshots stay, if the file asks for any.
-func (f *File) Keep(n int) {
-	if f.Snapshot != nil {
-		f.Snapshot.Keep = n
+// Keep sets how many snapshots stay, in place of snapshot.keep. It is an error if the
+// file asks for none.
+func (f *File) Keep(n int) error {
+	if f.Snapshot == nil {
+		return fmt.Errorf("--keep %d: %s asks for no snapshots: add snapshot: {} to it, or leave --keep out", n, f.path)
 	}
+	f.Snapshot.Keep = n
+	return nil
 }
