@@ -9,15 +9,26 @@ import (
 	"github.com/scalehook/scalehook/internal/balancer/haproxy"
 	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/internal/scaling/scalingtest"
+	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 func TestRealHAProxyConforms(t *testing.T) {
+	conforms(t, rigOptions{fragment: true}, func(t *testing.T) string { return filepath.Join(t.TempDir(), "none.sock") })
+}
+
+// TestRealHAProxyConformsOverTCP is HAProxy as in a VM of its own: its sockets are TCP,
+// and no file of it can be written.
+func TestRealHAProxyConformsOverTCP(t *testing.T) {
+	conforms(t, rigOptions{tcp: true}, func(t *testing.T) string { return testenv.FreeAddress(t) })
+}
+
+func conforms(t *testing.T, o rigOptions, nobody func(*testing.T) string) {
 	scalingtest.Balancer(t, func(t *testing.T) scalingtest.BalancerUnderTest {
-		r := newRig(t, rigOptions{fragment: true})
+		r := newRig(t, o)
 		return scalingtest.BalancerUnderTest{
 			Balancer: r.pool(), Group: group, URL: "http://" + r.front, Foreign: foreign,
 			Unreachable: func(t *testing.T) scaling.Balancer {
-				return r.poolOf(haproxy.Config{Sockets: []haproxy.Socket{{Address: filepath.Join(t.TempDir(), "none.sock")}}})
+				return r.poolOf(haproxy.Config{Sockets: []haproxy.Socket{{Address: nobody(t)}}})
 			},
 			Silent: func(t *testing.T) scaling.Balancer {
 				return r.poolOf(haproxy.Config{Sockets: []haproxy.Socket{{Address: silent(t)}}, Timeout: time.Hour})

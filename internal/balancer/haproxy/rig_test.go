@@ -47,6 +47,7 @@ type rigOptions struct {
 	fragment bool
 	balance  string
 	noStatic bool
+	tcp      bool // commands come over TCP, as to a HAProxy in a VM
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -61,6 +62,11 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t: t, dir: dir, stats: filepath.Join(dir, "admin.sock"), master: filepath.Join(dir, "master.sock"),
 		front: testenv.FreeAddress(t),
 	}
+	bind := r.stats + " mode 600 level admin expose-fd listeners"
+	if o.tcp {
+		r.stats, r.master = testenv.FreeAddress(t), testenv.FreeAddress(t)
+		bind = r.stats + " level admin"
+	}
 	balance := o.balance
 	if balance == "" {
 		balance = "roundrobin"
@@ -72,7 +78,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	section := "backend web\n    balance " + balance + "\n    option httpchk GET /health\n    " + static + "\n"
 	r.write("haproxy.cfg", fmt.Sprintf(`global
-    stats socket %s mode 600 level admin expose-fd listeners
+    stats socket %s
     nbthread 2
     maxconn 500
 defaults
@@ -87,7 +93,7 @@ frontend front
     default_backend web
 backend other
     server keep 127.0.0.1:9
-%s`, r.stats, r.front, namesake(t, dir)))
+%s`, bind, r.front, namesake(t, dir)))
 	if o.fragment {
 		r.template = r.write("web.tmpl", section+"{{range .Servers}}    server {{.Name}} {{.Address}} {{.Options}}\n{{end}}")
 		r.fragment = filepath.Join(dir, "web.cfg")
@@ -169,7 +175,11 @@ func (r *rig) pid() string {
 
 // ask sends a command as an operator would; no answer is "".
 func (r *rig) ask(command string) string {
-	conn, err := net.DialTimeout("unix", r.stats, time.Second)
+	network := "tcp"
+	if strings.HasPrefix(r.stats, "/") {
+		network = "unix"
+	}
+	conn, err := net.DialTimeout(network, r.stats, time.Second)
 	if err != nil {
 		return ""
 	}
