@@ -24,3 +24,6 @@ func Secret(file string) Check {
 	r.secret("file", file)
 	return r.checks[0]
 }
+
+// Documented holds checks against the table of the page.
+var Documented = documented

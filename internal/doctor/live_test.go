@@ -81,7 +81,7 @@ receivers:
   - name: people
   - name: scalehook
     webhook_configs:
-      - url: http://` + host + `/api/v1/alertmanager
+      - url: http://`+host+`/api/v1/alertmanager
         http_config: {follow_redirects: false, authorization: {type: Bearer, credentials: <secret>}}
 `, 1),
 	}
@@ -282,7 +282,9 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 				test.change(w)
 			}
 			want := maps.Clone(test.want)
-			for _, c := range w.examine(t) {
+			checks := w.examine(t)
+			doctor.Documented(t, checks)
+			for _, c := range checks {
 				if c.Part == doctor.PartProviders || c.OK && !c.Warning {
 					continue // libvirt's own test host has no such image
 				}
