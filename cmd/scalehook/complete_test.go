@@ -94,7 +94,7 @@ func TestACompletionDoesNotWaitForASilentServer(t *testing.T) {
 	if got, _ := complete(t, "groups", "--url", "http://"+l.Addr().String(), ""); got != nil {
 		t.Errorf("offered %q", got)
 	}
-	if took := time.Since(begun); took < completionDeadline || took > completionDeadline+20*time.Second {
+	if took := time.Since(begun); took > 20*time.Second { // of a slow machine; without the limit it is --timeout
 		t.Errorf("it took %s, want about %s", took, completionDeadline)
 	}
 }
