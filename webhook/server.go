@@ -36,6 +36,8 @@ type Options struct {
 	Viewer   scaling.Viewer
 	// Cleaner is another of its faces. Nil answers POST /api/v1/cleanup with 404.
 	Cleaner scaling.Cleaner
+	// Leaver is another. Nil answers POST /api/v1/groups/{group}/release with 404.
+	Leaver scaling.Leaver
 
 	// Tokens are the bearer tokens that are accepted.
 	Tokens []Token
@@ -189,6 +191,7 @@ func (s *Server) routes() http.Handler {
 	operate(http.MethodPut, "/groups/:group/desired", s.order(scaling.OrderSetDesired))
 	operate(http.MethodPost, "/groups/:group/pause", s.pause)
 	operate(http.MethodPost, "/groups/:group/resume", s.resume)
+	operate(http.MethodPost, "/groups/:group/release", s.release)
 	operate(http.MethodPut, "/groups/:group/instances/:instance/protection", s.protect)
 	operate(http.MethodPut, "/groups/:group/instances/:instance/standby", s.standby)
 	operate(http.MethodPost, "/cleanup", s.cleanup)

@@ -174,7 +174,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		return err
 	}
 	opts := webhook.Options{
-		Intake: a.engine, Operator: a.engine, Viewer: a.engine, Cleaner: a.engine,
+		Intake: a.engine, Operator: a.engine, Viewer: a.engine, Cleaner: a.engine, Leaver: a.engine,
 		Tokens: tokens(runtime.Tokens), Insecure: a.flags.insecure, ExternalURL: external, AllowedHosts: a.flags.allowedHosts,
 		Logger: a.log, Registry: a.registry, Ready: a.ready, Backup: durable.Backup, BackupDir: a.flags.storagePath,
 		Pprof: a.flags.pprof, MaxConnections: a.flags.maxConnections,

@@ -221,6 +221,11 @@ func (c *Client) Resume(ctx context.Context, group string) (api.Done, error) {
 	return send[api.Done](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/resume", "", struct{}{})
 }
 
+// Release says what a release of the group lets go of, and with yes begins it.
+func (c *Client) Release(ctx context.Context, group string, yes bool) (api.ReleaseResult, error) {
+	return send[api.ReleaseResult](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/release", "", api.ReleaseRequest{Yes: yes})
+}
+
 // Protect sets or takes off an instance's protection against scale-in.
 func (c *Client) Protect(ctx context.Context, group, instance string, on bool) (api.Done, error) {
 	path := "/groups/" + url.PathEscape(group) + "/instances/" + url.PathEscape(instance) + "/protection"

@@ -70,6 +70,7 @@ func TestRequests(t *testing.T) {
 		{"activities of all", func(c *client.Client) error { _, err := c.Activities(t.Context(), "", "", 0); return err }, `[]`, seen{method: "GET", path: "/api/v1/activities"}},
 		{"activities of one", func(c *client.Client) error { _, err := c.Activities(t.Context(), "web", "a1", 5); return err }, `[]`, seen{method: "GET", path: "/api/v1/groups/web/activities?before=a1&limit=5"}},
 		{"reload", func(c *client.Client) error { _, err := c.Reload(t.Context()); return err }, `{}`, seen{method: "POST", path: "/-/reload", body: `{}`}},
+		{"release", func(c *client.Client) error { _, err := c.Release(t.Context(), "web", true); return err }, `{}`, seen{method: "POST", path: "/api/v1/groups/web/release", body: `{"yes":true}`}},
 		{"orphans", func(c *client.Client) error { _, err := c.Orphans(t.Context()); return err }, `[]`, seen{method: "GET", path: "/api/v1/orphans"}},
 		{"cleanup", func(c *client.Client) error {
 			_, err := c.Cleanup(t.Context(), api.CleanupRequest{IDs: []string{"o1"}, Group: "web", Serving: true})

@@ -135,6 +135,9 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 		e.provider(gc)
 	}
 	e.assign()
+	if err := forgetReleased(ctx, opts.Store, func(name string) bool { return e.groups[name] != nil }); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
@@ -304,6 +307,9 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 		}
 	}
 	e.assign()
+	if err := forgetReleased(ctx, e.opts.Store, func(name string) bool { return keep[name] }); err != nil {
+		e.log.Warn("a release is not ended; the next reload or start does it", "err", err)
+	}
 	return nil
 }
 

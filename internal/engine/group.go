@@ -36,6 +36,7 @@ type group struct {
 	changed  chan struct{} // closed and replaced on every change of state or pool
 	pool     poolView
 	address  addressView
+	letting  letting
 	workers  map[string]bool
 	verdicts []scaling.Verdict // newest last
 	counts   scaling.Counts
@@ -289,7 +290,7 @@ func (g *group) misplaced() string {
 }
 
 // idle reports whether the group's workers and pool have to keep still.
-func (g *group) idle() bool { return g.observing() || g.misplaced() != "" }
+func (g *group) idle() bool { return g.observing() || g.misplaced() != "" || g.released() != nil }
 
 // keep remembers a verdict; one that says the same as the last only moves its
 // time.

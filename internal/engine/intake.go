@@ -49,6 +49,9 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 			for _, k := range byGroup[name] {
 				out[k] = s.Notify(ns[k], ttl, now)
 				kept := out[k] == scaling.NotifyAccepted || out[k] == scaling.NotifyRenewed
+				if kept && s.Released != nil {
+					out[k] = scaling.NotifyPaused
+				}
 				if p := s.Pause; kept && p != nil && ((ns[k].Signal == scaling.High && p.Out) || (ns[k].Signal == scaling.Low && p.In)) {
 					out[k] = scaling.NotifyPaused
 				}
@@ -168,6 +171,9 @@ func (e *Engine) Resume(ctx context.Context, group, by string) error {
 		return err
 	}
 	err = g.change(ctx, func(s *scaling.State) error {
+		if err := s.Retake(); err != nil {
+			return err
+		}
 		s.Pause, s.HoldUntil = nil, g.now()
 		return nil
 	})

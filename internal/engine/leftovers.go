@@ -133,6 +133,8 @@ func (g *group) untouchable(gc GroupConfig) string {
 	switch p := g.state.Pause; {
 	case g.eng.opts.Observe || gc.Group.Mode == scaling.ModeObserve:
 		return "the group observes and touches nothing"
+	case g.state.Released != nil:
+		return "the group was released by " + g.state.Released.By
 	case p != nil && p.In && (p.Until.IsZero() || now.Before(p.Until)):
 		return "the group is paused by " + p.By
 	}

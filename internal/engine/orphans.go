@@ -174,7 +174,7 @@ func (g *group) lostMembers() []scaling.Orphan {
 	defer g.mu.Unlock()
 	var out []scaling.Orphan
 	for _, m := range g.pool.status.Members {
-		if m.Foreign || m.ID == "" || g.state.Instance(m.ID) != nil {
+		if m.Foreign || m.ID == "" || g.state.Instance(m.ID) != nil || g.state.IsLetGo(m.ID) {
 			continue
 		}
 		if _, there := inv.vm(m.ID); there {

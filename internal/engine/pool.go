@@ -55,7 +55,7 @@ func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
 // does not know, as it stands: after the store was lost or restored such a member
 // may well serve. Only one without a VM, by a complete listing that began after
 // the pool was seen, is left out and so removed. A member of an instance that is
-// held stays as it stands too.
+// held stays as it stands too, and so does one that was let go.
 func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) scaling.Pool {
 	inv := g.eng.inventory(gc.Group.Provider)
 	g.mu.Lock()
@@ -73,7 +73,7 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 		if m.Foreign || m.ID == "" || (s.Instance(m.ID) != nil && !held[m.ID]) {
 			continue
 		}
-		if inv != nil && inv.after(g.pool.seen.Add(-g.offset)) {
+		if !s.IsLetGo(m.ID) && inv != nil && inv.after(g.pool.seen.Add(-g.offset)) {
 			if _, ok := inv.vm(m.ID); !ok {
 				continue
 			}

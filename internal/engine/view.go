@@ -91,6 +91,9 @@ func (g *group) show() scaling.GroupView {
 	if g.address.err != nil {
 		problems = append(problems, fmt.Sprintf("public address: %v", g.address.err))
 	}
+	if g.letting.err != nil {
+		problems = append(problems, fmt.Sprintf("release: %v", g.letting.err))
+	}
 	if g.storeErr != nil {
 		problems = append(problems, fmt.Sprintf("store: %v", g.storeErr))
 	}

@@ -15,11 +15,12 @@ const (
 	ActivityReplace  ActivityKind = "replace" // an instance that died or turned unwell is taken out
 	ActivityStandby  ActivityKind = "standby" // a person takes an instance out of traffic, or puts it back
 	ActivityCleanup  ActivityKind = "cleanup" // a person has an orphan removed
+	ActivityRelease  ActivityKind = "release" // a person lets the group's VMs and members go
 )
 
 // ActivityKinds lists all kinds.
 func ActivityKinds() []ActivityKind {
-	return []ActivityKind{ActivityScaleOut, ActivityScaleIn, ActivityHandover, ActivityFill, ActivityAdopt, ActivityReplace, ActivityStandby, ActivityCleanup}
+	return []ActivityKind{ActivityScaleOut, ActivityScaleIn, ActivityHandover, ActivityFill, ActivityAdopt, ActivityReplace, ActivityStandby, ActivityCleanup, ActivityRelease}
 }
 
 // ActivityStatus is how an activity stands.

@@ -9,6 +9,9 @@ func (s *State) Check(o Order, g Group) (string, error) {
 	refuse := func(format string, args ...any) (string, error) {
 		return "", fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, args...))
 	}
+	if err := s.errReleased(); err != nil {
+		return "", err
+	}
 	if len(s.Orders) >= maxOrders {
 		return refuse("%d orders are waiting already", len(s.Orders))
 	}

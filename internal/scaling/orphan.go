@@ -141,6 +141,9 @@ type Keeper interface {
 // the pool is drained first, at the address given. ErrRefused with the reason if
 // the group is paused for removals, its budget is used up, or the VM is known.
 func (s *State) Clean(vm VM, member netip.Addr, g Group, by string, now time.Time, ids IDs) (activity string, err error) {
+	if err := s.errReleased(); err != nil {
+		return "", err
+	}
 	if i := s.Instance(vm.ID); i != nil {
 		return "", fmt.Errorf("%w: it is known as %s, which is %s", ErrRefused, i.Name, i.State)
 	}

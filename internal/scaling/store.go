@@ -119,6 +119,12 @@ type State struct {
 
 	// LastNotification is when the group last heard from a webhook.
 	LastNotification time.Time
+
+	// Released says that the group was let go, and how far that is; nil: it was not.
+	Released *Release
+	// LetGo are the instances that were, also after the group was resumed: their
+	// members stay in the pool as they stand.
+	LetGo []LetGo
 }
 
 // Instance returns a pointer to the instance with the given id, or nil.
@@ -207,5 +213,10 @@ func (s *State) Clone() State {
 	c.Creations = slices.Clone(s.Creations)
 	c.Removals = slices.Clone(s.Removals)
 	c.Answers = slices.Clone(s.Answers)
+	if s.Released != nil {
+		r := *s.Released
+		c.Released = &r
+	}
+	c.LetGo = slices.Clone(s.LetGo)
 	return c
 }

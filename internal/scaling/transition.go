@@ -44,7 +44,7 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 		s.AdoptedNames = append(s.AdoptedNames, v.Adopt)
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityAdopt, Status: ActivityPending, Cause: v.Cause, Created: now}
 		i := Instance{
-			ID: ids.Instance(), Group: g.Name, Name: v.Adopt, Adopted: true, State: StateRequested, Since: now,
+			ID: s.adoptedID(v.Adopt, ids), Group: g.Name, Name: v.Adopt, Adopted: true, State: StateRequested, Since: now,
 			CreatedAt: now, Deadline: now.Add(g.LaunchDeadline), Activity: a.ID,
 		}
 		a.Launch = i.ID
@@ -230,7 +230,7 @@ func (s *State) FailLaunch(id, why string, g Group, now time.Time) {
 			s.wish(s.Desired-1, g)
 		case ActivityAdopt:
 			s.wish(min(s.Desired, s.Capacity()-1), g)
-		case ActivityScaleIn, ActivityHandover, ActivityFill, ActivityReplace, ActivityStandby, ActivityCleanup:
+		case ActivityScaleIn, ActivityHandover, ActivityFill, ActivityReplace, ActivityStandby, ActivityCleanup, ActivityRelease:
 		}
 	}
 	s.Enter(id, StateRemoving, time.Time{}, now)
@@ -396,6 +396,9 @@ func (s *State) Readdress(id string, to netip.Addr) bool {
 // more. Doing it again is success. ErrUnknownInstance, or ErrRefused with the
 // reason: fewer than min would serve, or it is neither in service nor in standby.
 func (s *State) Standby(idOrName string, on bool, g Group, by string, now time.Time, ids IDs) error {
+	if err := s.errReleased(); err != nil {
+		return err
+	}
 	i := s.Find(idOrName)
 	switch {
 	case i == nil:
@@ -528,6 +531,9 @@ func (s *State) Shift(d time.Duration) {
 	}
 	for sig, t := range s.Consumed {
 		s.Consumed[sig] = t.Add(d)
+	}
+	if s.Released != nil {
+		move(&s.Released.At, &s.Released.Done)
 	}
 	move(&s.HoldUntil, &s.LastActionEnd, &s.CooldownUntil, &s.BackoffUntil, &s.LastNotification)
 }

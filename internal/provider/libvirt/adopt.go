@@ -92,6 +92,15 @@ func (p *Provider) Release(ctx context.Context, ref scaling.Ref) error {
 	return nil
 }
 
+// LetGo implements scaling.Releaser. All that was made for a VM is known by the mark
+// alone, so that without it the disks and the seed are the VM's and nobody's.
+func (p *Provider) LetGo(ctx context.Context, ref scaling.Ref) error {
+	if err := p.releaseVM(ctx, ref); err != nil {
+		return fmt.Errorf("let go of %q (%s): %w", ref.Name, ref.ID, err)
+	}
+	return nil
+}
+
 func (p *Provider) releaseVM(ctx context.Context, ref scaling.Ref) error {
 	unlock, err := p.locks.lock(ctx, ref.ID)
 	if err != nil {

@@ -65,6 +65,51 @@ func unmarked(t *testing.T, p *Provider) string {
 	return strings.Join(names, " ")
 }
 
+func TestWhatIsLetGoRunsOnWithItsDisksAndIsNobodys(t *testing.T) {
+	conn := testHost(t)
+	p := testProvider(t, map[string]Template{"web": testTemplate()})
+	ctx := testContext(t)
+	vm, err := p.Create(ctx, scaling.LaunchSpec{ID: idA, Group: "web", Name: "web-1", Number: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := scaling.Ref{ID: idA, Group: "web", Name: "web-1", UUID: vm.UUID}
+	before, volumes := domains(t, conn), volumeNames(t, conn)
+	for range 2 {
+		if err := p.LetGo(ctx, ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := listed(t, p); got != "" {
+		t.Errorf("listed: %q", got)
+	}
+	if got := unmarked(t, p); !strings.Contains(got, "web-1") {
+		t.Errorf("what is not ours: %q", got)
+	}
+	for _, r := range []scaling.Ref{ref, {ID: idA, Group: "web", Name: "web-1"}, {ID: idA, Group: "web", Name: "web-1", Adopted: true}} {
+		if err := p.Delete(ctx, r); scaling.ClassOf(err) != scaling.Conflict {
+			t.Errorf("deleting what was let go by %+v: %v", r, err)
+		}
+	}
+	if diff := cmp.Diff(before, domains(t, conn)); diff != "" {
+		t.Errorf("domains (-before +after):\n%s", diff)
+	}
+	if diff := cmp.Diff(volumes, volumeNames(t, conn)); diff != "" {
+		t.Errorf("volumes (-before +after):\n%s", diff)
+	}
+	dom, err := conn.LookupDomainByName("web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dom.Free()
+	for _, flags := range []libvirt.DomainXMLFlags{0, libvirt.DOMAIN_XML_INACTIVE} {
+		xml, err := dom.GetXMLDesc(flags)
+		if err != nil || strings.Contains(xml, markURI) {
+			t.Errorf("the definition (flags %d): %v\n%s", flags, err, xml)
+		}
+	}
+}
+
 func TestTwoOwnersOfTheSameGroupNeverHarmEachOther(t *testing.T) {
 	conn := testHost(t)
 	templates := map[string]Template{"web": testTemplate()}

@@ -42,6 +42,7 @@ var (
 	_ scaling.Provider   = (*Provider)(nil)
 	_ scaling.Shutdowner = (*Provider)(nil)
 	_ scaling.Adopter    = (*Provider)(nil)
+	_ scaling.Releaser   = (*Provider)(nil)
 )
 
 // New returns the provider of one host for VMs of owner, a stable id that sets

@@ -28,12 +28,14 @@ type fake struct {
 	volumes map[string]string
 	calls   []string // those that change something
 	images  []map[string]any
-	hold    chan struct{} // deletions wait for it, if there is one
+	parts   map[string][]map[string]any // ports and floating IPs
+	refuse  string                      // the call, as calls has it, that fails
+	hold    chan struct{}               // deletions wait for it, if there is one
 }
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{volumes: map[string]string{}}
+	f := &fake{volumes: map[string]string{}, parts: map[string][]map[string]any{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v3/auth/tokens", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Subject-Token", "token")
@@ -46,12 +48,16 @@ func newFake(t *testing.T) *fake {
 	mux.HandleFunc("GET /nova/v2.1/servers/{id}", f.show)
 	mux.HandleFunc("DELETE /nova/v2.1/servers/{id}", f.remove)
 	mux.HandleFunc("PUT /nova/v2.1/servers/{id}/tags/{tag}", f.tag)
+	mux.HandleFunc("PUT /nova/v2.1/servers/{id}/tags", func(w http.ResponseWriter, r *http.Request) { f.retag(w, r, f.servers) })
+	mux.HandleFunc("DELETE /nova/v2.1/servers/{id}/metadata/{key}", f.dropMetadata)
 	mux.HandleFunc("GET /cinder/v3/volumes/{id}", f.volume)
 	mux.HandleFunc("DELETE /cinder/v3/snapshots/{id}", func(w http.ResponseWriter, r *http.Request) { f.drop(w, "volume snapshot "+r.PathValue("id"), 202) })
 	mux.HandleFunc("GET /glance/v2/images", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]any{"images": f.images}) })
 	mux.HandleFunc("DELETE /glance/v2/images/{id}", func(w http.ResponseWriter, r *http.Request) { f.drop(w, "image "+r.PathValue("id"), 204) })
 	for _, kind := range []string{"ports", "floatingips"} {
-		mux.HandleFunc("GET /neutron/v2.0/"+kind, func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]any{kind: []any{}}) })
+		mux.HandleFunc("GET /neutron/v2.0/"+kind, func(w http.ResponseWriter, r *http.Request) { f.listParts(w, r, kind) })
+		mux.HandleFunc("PUT /neutron/v2.0/"+kind+"/{id}", func(w http.ResponseWriter, r *http.Request) { f.update(w, r, kind) })
+		mux.HandleFunc("PUT /neutron/v2.0/"+kind+"/{id}/tags", func(w http.ResponseWriter, r *http.Request) { f.retag(w, r, f.parts[kind]) })
 	}
 	f.Server = httptest.NewServer(mux)
 	t.Cleanup(f.Close)
@@ -181,4 +187,88 @@ func (f *fake) volume(w http.ResponseWriter, r *http.Request) {
 	}
 	f.volumes[r.PathValue("id")] = strings.Join(states[1:], " ")
 	answer(w, map[string]any{"volume": map[string]any{"id": r.PathValue("id"), "status": states[0]}})
+}
+
+// did notes a call that changes something, and answers it if it is to fail. The caller
+// holds mu.
+func (f *fake) did(w http.ResponseWriter, call string) bool {
+	if f.refuse == call {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return false
+	}
+	f.calls = append(f.calls, call)
+	return true
+}
+
+// listParts lists by description, tags and device, as Neutron does.
+func (f *fake) listParts(w http.ResponseWriter, r *http.Request, kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	found := []any{}
+	q := r.URL.Query()
+	for _, p := range f.parts[kind] {
+		have, _ := p["tags"].([]string)
+		fits := (q.Get("description") == "" || q.Get("description") == p["description"]) && (q.Get("device_id") == "" || q.Get("device_id") == p["device_id"])
+		if q.Get("tags") != "" {
+			for tag := range strings.SplitSeq(q.Get("tags"), ",") {
+				fits = fits && slices.Contains(have, tag)
+			}
+		}
+		if fits {
+			found = append(found, p)
+		}
+	}
+	answer(w, map[string]any{kind: found})
+}
+
+// update changes a part. A floating IP leads nowhere after an update that does not say
+// where, as Neutron has it.
+func (f *fake) update(w http.ResponseWriter, r *http.Request, kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.did(w, "update "+r.PathValue("id")) {
+		return
+	}
+	var body map[string]map[string]any
+	json.NewDecoder(r.Body).Decode(&body)
+	one := strings.TrimSuffix(kind, "s")
+	for _, p := range f.parts[kind] {
+		if p["id"] == r.PathValue("id") {
+			if kind == "floatingips" {
+				p["port_id"] = nil
+			}
+			maps.Copy(p, body[one])
+			answer(w, map[string]any{one: p})
+		}
+	}
+}
+
+func (f *fake) retag(w http.ResponseWriter, r *http.Request, all []map[string]any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.did(w, "retag "+r.PathValue("id")) {
+		return
+	}
+	var body struct{ Tags []string }
+	json.NewDecoder(r.Body).Decode(&body)
+	for _, p := range all {
+		if p["id"] == r.PathValue("id") {
+			p["tags"] = body.Tags
+		}
+	}
+	answer(w, map[string]any{"tags": body.Tags})
+}
+
+func (f *fake) dropMetadata(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.did(w, "metadata "+r.PathValue("id")) {
+		return
+	}
+	if s := f.find(w, r.PathValue("id")); s != nil {
+		if m, ok := s["metadata"].(map[string]string); ok {
+			delete(m, r.PathValue("key"))
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
 }

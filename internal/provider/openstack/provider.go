@@ -30,6 +30,7 @@ var (
 	_ scaling.Provider    = (*Provider)(nil)
 	_ scaling.Shutdowner  = (*Provider)(nil)
 	_ scaling.Adopter     = (*Provider)(nil)
+	_ scaling.Releaser    = (*Provider)(nil)
 	_ scaling.Snapshotter = (*Provider)(nil)
 	_ scaling.Addresser   = (*Provider)(nil)
 	_ scaling.Surveyor    = (*Provider)(nil)

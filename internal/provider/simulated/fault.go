@@ -23,6 +23,7 @@ func FaultPoints() []string {
 		"shutdown.before", "shutdown.after",
 		"delete.before", "delete.stop", "delete.undefine", "delete.after",
 		"snapshot.before", "snapshot.after", "adopt.before", "adopt.after", "release.before", "release.after",
+		"let_go.before", "let_go.after",
 		"observe.before", "observe.after", "apply.before", "apply.joined", "apply.after",
 	}
 }

@@ -23,6 +23,7 @@ var (
 	_ scaling.Provider    = (*Provider)(nil)
 	_ scaling.Shutdowner  = (*Provider)(nil)
 	_ scaling.Adopter     = (*Provider)(nil)
+	_ scaling.Releaser    = (*Provider)(nil)
 	_ scaling.Snapshotter = (*Provider)(nil)
 	_ scaling.Addresser   = (*Provider)(nil)
 )
@@ -235,12 +236,25 @@ func (p *Provider) Adopt(ctx context.Context, ls scaling.LaunchSpec) (out scalin
 // Release implements scaling.Adopter.
 func (p *Provider) Release(ctx context.Context, ref scaling.Ref) error {
 	return p.call(ctx, "release", ref, func() error {
-		if v := p.w.marked(p.owner, ref.ID); v != nil {
-			v.Mark = nil
-			delete(p.w.s.Disks, ref.ID) // the disk stays with its VM and is nobody's now
-		}
+		p.unmark(ref.ID)
 		return nil
 	})
+}
+
+// LetGo implements scaling.Releaser.
+func (p *Provider) LetGo(ctx context.Context, ref scaling.Ref) error {
+	return p.call(ctx, "let_go", ref, func() error {
+		p.unmark(ref.ID)
+		return nil
+	})
+}
+
+// unmark takes the mark off the VM of an instance, if there is one.
+func (p *Provider) unmark(id string) {
+	if v := p.w.marked(p.owner, id); v != nil {
+		v.Mark = nil
+		delete(p.w.s.Disks, id) // the disk stays with its VM and is nobody's now
+	}
 }
 
 // Snapshot implements scaling.Snapshotter.

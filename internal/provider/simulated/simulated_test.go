@@ -350,6 +350,8 @@ func TestEveryFaultPointIsPassedAndCanBeRecoveredFrom(t *testing.T) {
 			again(func() error { return p.Shutdown(t.Context(), ref(1), true) })
 			again(func() error { return p.Delete(t.Context(), ref(1)) })
 			again(func() error { return p.Release(t.Context(), scaling.Ref{ID: "base-id"}) })
+			again(func() error { _, err := p.Adopt(t.Context(), base); return err })
+			again(func() error { return p.LetGo(t.Context(), scaling.Ref{ID: "base-id"}) })
 			again(func() error { _, err := p.List(t.Context()); return err })
 			if failures != 1 {
 				t.Errorf("the point was passed %d times", failures)

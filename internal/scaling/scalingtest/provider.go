@@ -65,6 +65,7 @@ func Provider(t *testing.T, start func(t *testing.T) ProviderUnderTest) {
 		{"a guest is asked to stop, or its power is cut", providerShutdown},
 		{"a VM is adopted, kept apart from others' and released as it was", providerAdopt},
 		{"an adopted VM is deleted if that is asked for", providerAdoptDelete},
+		{"a VM that is let go runs on with all that it has and is nobody's", providerLetGo},
 		{"a snapshot is made once", providerSnapshot},
 		{"a group's public address leads to one VM after the other and outlives them", providerAddress},
 		{"an ended context changes nothing", providerCancelled},
@@ -274,6 +275,11 @@ func providerNothing(t *testing.T, p providerCase) {
 	if s, ok := p.Provider.(scaling.Shutdowner); ok {
 		wantClass(t, "Shutdown of nothing", s.Shutdown(within(t), ref, true), scaling.NotFound)
 	}
+	if r, ok := p.Provider.(scaling.Releaser); ok {
+		if err := r.LetGo(within(t), ref); err != nil {
+			t.Errorf("LetGo of nothing: %v", err)
+		}
+	}
 	if a, ok := p.Provider.(scaling.Adopter); ok {
 		_, err := a.Adopt(within(t), scaling.LaunchSpec{ID: ref.ID, Group: ref.Group, Name: ref.Name})
 		wantClass(t, "Adopt of nothing", err, scaling.NotFound)
@@ -402,6 +408,54 @@ func providerAdopt(t *testing.T, p providerCase) {
 		t.Errorf("listed after Release: %+v", found)
 	}
 	p.intact(t, name)
+}
+
+func providerLetGo(t *testing.T, p providerCase) {
+	releaser, ok := p.Provider.(scaling.Releaser)
+	adopter, too := p.Provider.(scaling.Adopter)
+	if !ok || !too {
+		return // optional contracts
+	}
+	s, _ := p.spec(t, 1)
+	vm, ref := p.create(t, s)
+	other, _ := p.spec(t, 2)
+	_, otherRef := p.create(t, other)
+	for range 2 {
+		if err := releaser.LetGo(within(t), ref); err != nil {
+			t.Errorf("LetGo: %v", err)
+		}
+	}
+	if found := p.listed(t, s.ID); len(found) != 0 {
+		t.Errorf("listed after LetGo: %+v", found)
+	}
+	if found := p.listed(t, other.ID); len(found) != 1 {
+		t.Errorf("another VM: %+v", found)
+	}
+	_, err := p.Provider.Get(within(t), ref)
+	wantClass(t, "Get of what was let go", err, scaling.NotFound)
+	wantClass(t, "Delete of what was let go", p.Provider.Delete(within(t), ref), scaling.Conflict)
+	if k, keeps := p.Provider.(scaling.Keeper); keeps {
+		all, err := k.Leftovers(within(t))
+		if err != nil {
+			t.Errorf("Leftovers: %v", err)
+		}
+		for _, l := range all {
+			if l.ID == s.ID {
+				t.Errorf("what it has is taken for left behind: %+v", l)
+			}
+		}
+	}
+	// It is there as it was: whoever takes it over finds it running.
+	back, err := adopter.Adopt(within(t), scaling.LaunchSpec{ID: s.ID, Group: s.Group, Name: s.Name})
+	if err != nil {
+		t.Fatalf("Adopt of what was let go: %v", err)
+	}
+	if back.UUID != vm.UUID || back.Power != scaling.PowerRunning {
+		t.Errorf("after LetGo it is %+v, want %s running", back, vm.UUID)
+	}
+	ref.Adopted = true
+	p.remove(t, ref)
+	p.remove(t, otherRef)
 }
 
 func providerAdoptDelete(t *testing.T, p providerCase) {

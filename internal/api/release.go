@@ -1,0 +1,47 @@
+package api
+
+import "time"
+
+// ReleaseRequest is the body of release. An empty body only asks what a release would
+// let go of.
+type ReleaseRequest struct {
+	// Yes begins it.
+	Yes bool `json:"yes,omitempty"`
+}
+
+// Released is a group's release: since when nothing is done for it, and whether its marks
+// are off.
+type Released struct {
+	By string    `json:"by,omitempty"`
+	At time.Time `json:"at"`
+	// Done is when no VM carried the group's mark any more; left out: not yet.
+	Done time.Time `json:"done,omitzero"`
+	// Activity takes the marks off.
+	Activity string `json:"activity"`
+}
+
+// ReleaseResult answers release.
+type ReleaseResult struct {
+	// VMs are what is let go; empty where the group was released before.
+	VMs []ReleasedVM `json:"vms"`
+	// Activity takes the marks off; left out: nothing was begun.
+	Activity string `json:"activity,omitempty"`
+	// Released says that the group was released before.
+	Released *Released `json:"released,omitempty"`
+	// Message says what was begun, or what would be.
+	Message string `json:"message"`
+}
+
+// ReleasedVM is a VM that is let go, and its member in the pool, which stays.
+type ReleasedVM struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	UUID string `json:"uuid,omitempty"`
+	// State is the instance's; left out where the group did not know the VM.
+	State   string `json:"state,omitempty"`
+	Adopted bool   `json:"adopted,omitempty"`
+	// Member is its name at the balancer, Address where it is reached there; left out
+	// where it is in no pool.
+	Member  string `json:"member,omitempty"`
+	Address string `json:"address,omitempty"`
+}

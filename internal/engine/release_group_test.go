@@ -1,0 +1,314 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scalehook/scalehook/internal/engine"
+	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/internal/store"
+)
+
+// calls notes what is done to the provider, and may make calls fail.
+type calls struct {
+	mu   sync.Mutex
+	all  []string
+	fail func(point string, ref scaling.Ref) error
+}
+
+// watch begins to note.
+func (c *calls) watch(r *rig) {
+	r.world.SetFaults(func(_ context.Context, point string, ref scaling.Ref) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		call, at, _ := strings.Cut(point, ".")
+		if at == "before" && !slices.Contains([]string{"get", "list", "observe"}, call) {
+			c.all = append(c.all, strings.TrimSpace(call+" "+ref.Name))
+		}
+		if c.fail == nil {
+			return nil
+		}
+		return c.fail(point, ref)
+	})
+}
+
+func (c *calls) failing(f func(point string, ref scaling.Ref) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail = f
+}
+
+// harmful are the calls that take something away.
+func (c *calls) harmful() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.all), func(call string) bool {
+		return strings.HasPrefix(call, "let_go") || strings.HasPrefix(call, "apply")
+	})
+}
+
+// pool is what takes traffic, with the members' names.
+func pool(r *rig) string {
+	r.t.Helper()
+	st, err := r.world.Pool("web").Observe(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var out []string
+	for _, m := range st.Members {
+		out = append(out, fmt.Sprintf("%s %s", m.ID, m.State))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// marked counts the VMs with our mark.
+func marked(r *rig) int {
+	r.t.Helper()
+	vms, err := r.prov.List(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return len(vms)
+}
+
+func (r *rig) release(sure bool) scaling.ReleasePlan {
+	r.t.Helper()
+	plan, err := r.eng.Release(context.Background(), "web", sure, "ops")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return plan
+}
+
+// ordered orders a scale-out and returns what is said against it.
+func (r *rig) ordered() error {
+	_, err := r.eng.Order(context.Background(), "web", scaling.Order{Kind: scaling.OrderScaleOut, Count: 1})
+	return err
+}
+
+func (r *rig) awaitReleased() {
+	r.t.Helper()
+	r.await("the release is done", func() bool {
+		rel := r.view().State.Released
+		return rel != nil && !rel.Done.IsZero()
+	})
+}
+
+// two brings the group to web-1 and web-2.
+func two(r *rig) {
+	r.group.Min, r.group.Adopt = 2, nil
+}
+
+func TestReleaseOfAGroup(t *testing.T) {
+	scenario(t, "VMs and members stay as they are, nothing is done for the group any more, also after a restart", two, func(r *rig) {
+		var c calls
+		r.awaitServing("web-1 web-2")
+		before := pool(r)
+		c.watch(r)
+		plan := r.release(false)
+		if len(plan.Instances) != 2 || plan.Activity != "" || plan.Released != nil || !plan.Address(plan.Instances[0]).IsValid() {
+			t.Errorf("the plan: %+v", plan)
+		}
+		r.passes(10*time.Second, "web-1 web-2")
+		if got := c.harmful(); len(got) != 0 || marked(r) != 2 {
+			t.Errorf("asking what it would do did %q, %d marked", got, marked(r))
+		}
+
+		if plan = r.release(true); plan.Activity == "" {
+			t.Errorf("nothing begun: %+v", plan)
+		}
+		r.awaitReleased()
+		if diff := cmp.Diff([]string{"let_go web-1", "let_go web-2"}, slices.DeleteFunc(slices.Clone(c.all), func(s string) bool { return strings.HasPrefix(s, "apply") })); diff != "" {
+			t.Errorf("calls (-want +got)\n%s", diff)
+		}
+		for range 2 { // the second time after a restart
+			r.post(scaling.High, true)
+			r.passes(10*time.Minute, "")
+			if got := c.harmful(); len(got) != 0 || marked(r) != 0 || pool(r) != before {
+				t.Errorf("%q, %d marked, pool %s, want %s", got, marked(r), pool(r), before)
+			}
+			if v := r.view(); len(v.Instances) != 0 || v.State.Owned() != 0 || !strings.Contains(v.Verdict.Reason, "released by ops") || len(v.Problems) != 0 {
+				t.Errorf("%d instances known, verdict %q, problems %q", len(v.Instances), v.Verdict.Reason, v.Problems)
+			}
+			if again := r.release(true); again.Released == nil || again.Activity != "" {
+				t.Errorf("released again: %+v", again)
+			}
+			for what, err := range map[string]error{
+				"order":   r.ordered(),
+				"standby": r.eng.Standby(context.Background(), "web", "web-1", true, "ops"),
+			} {
+				if !errors.Is(err, scaling.ErrRefused) || !strings.Contains(err.Error(), "was released by ops") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			r.halt()
+			r.start()
+			r.await("it is listed", func() bool { return !r.view().ProviderSeen.IsZero() })
+		}
+		all := r.activities()
+		if got := all[len(all)-1]; got != "release manual done" {
+			t.Errorf("the newest activity: %s", got)
+		}
+	})
+	scenario(t, "a resumed group begins anew beside what it let go, and adopts under the old name of the member", two, func(r *rig) {
+		var c calls
+		r.awaitServing("web-1 web-2")
+		before := pool(r)
+		id := r.view().Instances[0].ID
+		r.release(true)
+		r.awaitReleased()
+		c.watch(r)
+		r.group.Adopt = []string{"web-1"}
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}}); err != nil {
+			t.Fatal(err)
+		}
+		r.passes(time.Minute, "")
+		if err := r.eng.Resume(context.Background(), "web", "ops"); err != nil {
+			t.Fatal(err)
+		}
+		r.awaitServing("web-1 web-3")
+		for _, i := range r.view().Instances {
+			if i.Name == "web-1" && i.ID != id {
+				t.Errorf("adopted as %s, its member is %s", i.ID, id)
+			}
+		}
+		time.Sleep(time.Minute)
+		after := pool(r)
+		for member := range strings.SplitSeq(before, ", ") {
+			if !strings.Contains(after, member) {
+				t.Errorf("member %s is gone: %s", member, after)
+			}
+		}
+		if len(strings.Split(after, ", ")) != 3 {
+			t.Errorf("members: %s", after)
+		}
+		got := c.harmful()
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"adopt web-1", "create web-3"}, got); diff != "" {
+			t.Errorf("calls (-want +got)\n%s", diff)
+		}
+	})
+	scenario(t, "a group that the configuration has no more forgets that it was released", two, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		groups := []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}}
+		r.release(true)
+		r.awaitReleased()
+		if err := r.eng.Reload(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.eng.Reload(context.Background(), groups); err != nil {
+			t.Fatal(err)
+		}
+		r.awaitServing("web-3 web-4")
+	})
+	scenario(t, "while something is under way it is refused", two, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		r.order(scaling.OrderScaleOut, 1)
+		r.await("a launch", func() bool { return len(r.view().Instances) == 3 })
+		for _, sure := range []bool{false, true} {
+			_, err := r.eng.Release(context.Background(), "web", sure, "ops")
+			if !errors.Is(err, scaling.ErrRefused) || !strings.Contains(err.Error(), "wait until nothing is under way") {
+				t.Errorf("got %v", err)
+			}
+		}
+		r.awaitServing("web-1 web-2 web-3")
+	})
+	scenario(t, "VMs with the group's mark that it does not know are let go too, and their members stay", two, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		before := pool(r)
+		ids := map[string]bool{}
+		r.halt()
+		db, err := store.Open(context.Background(), r.db, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Change(context.Background(), "web", func(s *scaling.State) error {
+			for k := range s.Instances {
+				ids[s.Instances[k].ID] = true
+				s.Instances[k].State = scaling.StateGone
+			}
+			s.Desired, s.Primary = 2, ""
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Change(context.Background(), "web", func(s *scaling.State) error {
+			s.Instances = nil
+			s.Pause = &scaling.Pause{Out: true, In: true, By: scaling.Self, Reason: "the store was lost", At: time.Now()}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		r.await("they are unknown", func() bool { return len(r.view().Problems) > 0 })
+		if plan := r.release(true); len(plan.Instances) != 0 || len(plan.Unknown) != 2 {
+			t.Errorf("the plan: %+v", plan)
+		}
+		r.awaitReleased()
+		r.passes(time.Minute, "")
+		if marked(r) != 0 || pool(r) != before {
+			t.Errorf("%d marked, pool %s, want %s", marked(r), pool(r), before)
+		}
+		if got := r.view().State.LetGo; len(got) != 2 || !ids[got[0].ID] || !ids[got[1].ID] {
+			t.Errorf("let go: %+v", got)
+		}
+	})
+}
+
+// TestAReleaseSurvivesFaults: whatever call fails, hangs or is the last before the end
+// of the process, running again finishes, and nothing is deleted, stopped or moved.
+func TestAReleaseSurvivesFaults(t *testing.T) {
+	for _, point := range []string{"let_go.before", "let_go.after", "list.before", "list.after"} {
+		for _, victim := range []string{"web-1", "web-2"} {
+			for _, restart := range []bool{false, true} {
+				name := fmt.Sprintf("%s of %s, restart %t", point, victim, restart)
+				scenario(t, name, two, func(r *rig) {
+					var c calls
+					r.awaitServing("web-1 web-2")
+					before := pool(r)
+					c.watch(r)
+					c.failing(func(at string, ref scaling.Ref) error {
+						if at == point && (ref.Name == victim || strings.HasPrefix(point, "list")) {
+							return scaling.Errorf(scaling.Temporary, "connection reset")
+						}
+						return nil
+					})
+					r.release(true)
+					time.Sleep(20 * time.Second)
+					synctest.Wait()
+					v := r.view()
+					if v.State.Released == nil || !v.State.Released.Done.IsZero() || !strings.Contains(strings.Join(v.Problems, " "), "connection reset") {
+						t.Errorf("while it fails: %+v, problems %q", v.State.Released, v.Problems)
+					}
+					if err := r.eng.Resume(context.Background(), "web", "ops"); !errors.Is(err, scaling.ErrRefused) {
+						t.Errorf("resumed half-way: %v", err)
+					}
+					if restart {
+						r.halt()
+						r.start()
+						time.Sleep(20 * time.Second)
+					}
+					c.failing(nil)
+					r.awaitReleased()
+					r.passes(time.Minute, "")
+					if got := c.harmful(); len(got) != 0 || marked(r) != 0 || pool(r) != before {
+						t.Errorf("%q, %d marked, pool %s, want %s", got, marked(r), pool(r), before)
+					}
+				})
+			}
+		}
+	}
+}
