@@ -86,7 +86,7 @@ func (f topFlags) options(r *remote, getenv func(string) string) (top.Options, e
 			}
 			return time.Time{}
 		},
-		 URL: r.url, Interval: f.interval, Timeout: f.timeout, Yellow: yellow,
+		URL: r.url, Interval: f.interval, Timeout: f.timeout, Yellow: yellow,
 		Color: !f.noColor && getenv("NO_COLOR") == "", ASCII: f.ascii || !utf8Locale(getenv),
 	}, nil
 }

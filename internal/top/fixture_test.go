@@ -84,6 +84,18 @@ func quiet(name string, cpu float64) api.Group {
 	}
 }
 
+// rising is a group whose load rises above high, and what it does about it.
+func rising(second int) []api.Group {
+	v := 0.1 + float64(second)*0.015
+	g := web(v)
+	g.Instances = g.Instances[:4]
+	g.Instances[1].Reading.Utilization, g.Instances[2].Reading.Utilization = 0.9*v, 0.55*v
+	g.Activities = g.Activities[1:]
+	g.Owned, g.Settings.HighHold = 4, 0
+	g.Verdict.Reason = "launches are under way"
+	return []api.Group{quiet("api", 0.1), g}
+}
+
 func ended() []api.Activity {
 	return []api.Activity{
 		{
@@ -231,4 +243,3 @@ func (f *fake) Resume(_ context.Context, group string) (api.Done, error) {
 	f.note("resume %s", group)
 	return api.Done{Message: group + " is resumed"}, f.err
 }
-

@@ -43,6 +43,7 @@ func TestFrames(t *testing.T) {
 		do            func(*Model)
 	}{
 		{name: "80x24", width: 80, height: 24, do: func(m *Model) { press(m, "j") }},
+		{name: "rising", width: 80, height: 24, groups: rising, do: func(m *Model) { press(m, "j", "tab") }},
 		{name: "60x20", width: 60, height: 20, do: func(m *Model) { press(m, "j") }},
 		{name: "200x60", width: 200, height: 60, do: func(m *Model) { press(m, "j") }},
 		{name: "ascii", width: 80, height: 24, options: func(o *Options) { o.ASCII = true }, do: func(m *Model) { press(m, "j") }},
@@ -117,7 +118,7 @@ func TestEverySizeShowsWhatFits(t *testing.T) {
 	}{
 		{80, 24, []string{"web-1", "web-5", "average CPU", "high 70%", "low 20%", "cooldown", "scale_out web-4", "q quit"}},
 		{60, 20, []string{"web-1", "web-3", "1-3 of 5", "average CPU", "high 70%", "low 20%", "cooldown", "scale_in web-5"}},
-		{40, 10, []string{"web-1", "Scaling down", "average CPU"}},
+		{40, 10, []string{"web-1", "Scaling up and down", "average CPU"}},
 	} {
 		size(m, s.width, s.height)
 		for _, want := range s.want {

@@ -70,6 +70,9 @@ func direction(g api.Group, now time.Time) string {
 	}
 	switch doing {
 	case kindScaleOut, kindFill:
+		if slices.ContainsFunc(g.Activities, func(a api.Activity) bool { return a.Kind == kindScaleIn }) {
+			return "Scaling up and down"
+		}
 		return "Scaling up"
 	case kindScaleIn:
 		return "Scaling down"
@@ -90,18 +93,20 @@ func direction(g api.Group, now time.Time) string {
 	return "Stable"
 }
 
-// current is the first activity under way, one that changes the size before others.
+// current is the activity under way that says most about a group: one that makes it
+// larger before one that makes it smaller before any other.
 func current(g api.Group) *api.Activity {
-	var first *api.Activity
-	for i, a := range g.Activities {
-		if a.Kind == kindScaleOut || a.Kind == kindFill || a.Kind == kindScaleIn {
-			return &g.Activities[i]
-		}
-		if first == nil {
-			first = &g.Activities[i]
+	for _, kinds := range [][]string{{kindScaleOut, kindFill}, {kindScaleIn}} {
+		for i, a := range g.Activities {
+			if slices.Contains(kinds, a.Kind) {
+				return &g.Activities[i]
+			}
 		}
 	}
-	return first
+	if len(g.Activities) > 0 {
+		return &g.Activities[0]
+	}
+	return nil
 }
 
 // why is the reason for the direction: the cause of what is under way and the
