@@ -200,7 +200,7 @@ func (p *planner) room() {
 		need[KindRule] = len(p.rules()) + 2 // those that every new group has for what goes out
 	}
 	for _, kind := range limited() {
-		if room, known := p.world.Room[kind]; known && need[kind] > room {
+		if room, known := p.world.Room[kind]; known && need[kind] > 0 && need[kind] > room {
 			p.wrongf("name", "the project's quota leaves room for %d more of kind %s, and %d have to be made: remove some, or ask for a larger quota", max(room, 0), kind, need[kind])
 		}
 	}

@@ -41,7 +41,7 @@ type Cloud struct {
 	// Refuse has the answer to requests by method and collection, like "POST servers".
 	Refuse map[string]Refusal
 	// Used is how many of a kind of the quotas (instances, cores, floatingip …) are
-	// in use; the limit of each is 10.
+	// in use; the limit of each is 10, and 512 MiB for each instance.
 	Used map[string]int
 	// Roles are those of the credentials.
 	Roles []string
@@ -129,12 +129,14 @@ func (c *Cloud) Calls() []string {
 // there already, with more lines, and returns its path.
 func (c *Cloud) File(t *testing.T, more string) string {
 	t.Helper()
+	return c.Text(t, "network: {name: lab-net}\nserver: {name: test-vm, image: cirros, flavor: m1.tiny}\n"+more)
+}
+
+// Text is File for another content after name and cloud.
+func (c *Cloud) Text(t *testing.T, content string) string {
+	t.Helper()
 	c.CloudsFile(t)
-	return c.write(t, "lab.yml", `name: lab
-cloud: {cloud: fake, clouds_file: clouds.yaml}
-network: {name: lab-net}
-server: {name: test-vm, image: cirros, flavor: m1.tiny}
-`+more)
+	return c.write(t, "lab.yml", "name: lab\ncloud: {cloud: fake, clouds_file: clouds.yaml}\n"+content)
 }
 
 // CloudsFile writes a clouds.yaml with the cloud fake, and returns its path.
@@ -236,7 +238,7 @@ func (c *Cloud) limits(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, Object{"limits": Object{"absolute": Object{
 		"maxTotalInstances": limit, "totalInstancesUsed": c.Used["instances"],
 		"maxTotalCores": limit, "totalCoresUsed": c.Used["cores"],
-		"maxTotalRAMSize": limit, "totalRAMUsed": c.Used["ram"],
+		"maxTotalRAMSize": limit * 512, "totalRAMUsed": c.Used["ram"],
 	}}})
 }
 
