@@ -304,6 +304,22 @@ func TestATryUnderWayMayEndWhenTheServerStops(t *testing.T) {
 	})
 }
 
+func TestATryThatIsBrokenOffByTheEndIsMadeAgainAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		receiver := newReceiver(t, func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		j := newJournal()
+		r := run(t, j, prepare(t, hook(t, "chat", url, func(h *delivery.Hook) { h.MaxTries = 1 })).Over("chat", receiver))
+		synctest.Wait()
+		j.end(activity("a1", "web", time.Now()))
+		receiver.await(1)
+		r.stop()
+		if j.position("chat") != 0 {
+			t.Errorf("position %d: it would not be told again", j.position("chat"))
+		}
+		r.is(t, "", 0)
+	})
+}
+
 func TestAPauseBetweenTriesDoesNotHoldUpTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		receiver := newReceiver(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
@@ -456,13 +472,17 @@ func TestANewReceiverIsNotToldOfThePast(t *testing.T) {
 
 func TestAReceiverWhoseSettingsChangeIsToldOfWhatItHasNotHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		wrong := newReceiver(t, func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		wrong := newReceiver(t, func(n int, _ http.ResponseWriter, r *http.Request) {
+			if n > 0 {
+				<-r.Context().Done()
+			}
+		})
 		right := newReceiver(t, nil)
 		j := newJournal()
 		r := run(t, j, prepare(t, hook(t, "chat", url)).Over("chat", wrong))
 		synctest.Wait()
-		j.end(activity("a1", "web", time.Now()), activity("a2", "web", time.Now()))
-		wrong.await(1)
+		j.end(activity("a0", "web", time.Now()), activity("a1", "web", time.Now()), activity("a2", "web", time.Now()))
+		wrong.await(2)
 		begun := time.Now()
 		r.Use(prepare(t, hook(t, "chat", "http://right.example/")).Over("chat", right))
 		list := right.await(2)
@@ -518,6 +538,36 @@ func TestWithoutReceiversTheStoreIsLeftAlone(t *testing.T) {
 		synctest.Wait()
 		if j.asked > 2 || len(j.told) != 0 {
 			t.Errorf("it was asked %d times, and knows of %v", j.asked, j.told)
+		}
+	})
+}
+
+// A kill is a stop that notes nothing: what was told since the last note is told
+// again, as the same delivery.
+func TestAfterAKillWhatWasNotNotedIsToldAgainUnderTheSameID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		receiver := newReceiver(t, nil)
+		j := newJournal()
+		j.told["chat"] = 0
+		j.end(activity("a1", "web", time.Now()), activity("a2", "web", time.Now()))
+		p := prepare(t, hook(t, "chat", url)).Over("chat", receiver)
+		first := run(t, j, p)
+		receiver.await(2)
+		j.fail(errors.New("killed"))
+		first.stop()
+		j.fail(nil)
+		j.mu.Lock()
+		j.told["chat"] = 1
+		j.mu.Unlock()
+		run(t, j, p)
+		list := receiver.await(3)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"a1", "a2", "a2"}, receiver.activities()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if list[1].ID != list[2].ID || list[1].body != list[2].body {
+			t.Errorf("another delivery:\n%s\n%s", list[1].body, list[2].body)
 		}
 	})
 }
