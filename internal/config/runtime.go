@@ -230,11 +230,14 @@ func (r *Runtime) Examine(ctx context.Context) []Finding {
 		all = append(all, Finding{Section: "providers", Name: name, Warnings: known.warnings(), Err: wrong.err()})
 	}
 	for _, group := range slices.Sorted(maps.Keys(r.Balancers)) {
-		name, wrong := r.cfg.Groups[group].Balancer, problems{at: r.cfg.lines}
+		name, wrong, known := r.cfg.Groups[group].Balancer, problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
 		if _, err := r.Balancers[group].Observe(ctx); err != nil {
 			wrong.place(err, advice, []string{"balancers", name}, []string{"groups", group, "pool"})
 		}
-		all = append(all, Finding{Section: "balancers", Name: name, Group: group, Err: wrong.err()})
+		if why := caveat(r.Balancers[group]); why != "" {
+			known.addf([]string{"groups", group, "pool"}, "%s", why)
+		}
+		all = append(all, Finding{Section: "balancers", Name: name, Group: group, Warnings: known.warnings(), Err: wrong.err()})
 	}
 	for _, c := range r.Confirmers {
 		section, wrong := c.Source(), problems{at: r.cfg.lines}
@@ -247,6 +250,16 @@ func (r *Runtime) Examine(ctx context.Context) []Finding {
 		all = append(all, Finding{Section: section, Err: wrong.err()})
 	}
 	return all
+}
+
+// caveat is why a balancer promises nothing of a drain, if its driver gives a reason: one
+// that never drains, such as direct, was chosen for that.
+func caveat(b scaling.Balancer) string {
+	driver, ok := b.(interface{ Caveat() string })
+	if !ok || b.Capabilities().Drain {
+		return ""
+	}
+	return driver.Caveat()
 }
 
 // Check is Examine for those who want to know what is wrong. A source that does not

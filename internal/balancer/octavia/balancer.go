@@ -57,12 +57,15 @@ func (b *Balancer) Close() { b.cloud.Close() }
 // follows.
 func (b *Balancer) MemberPrefix() string { return b.namer.prefix }
 
-// Pool returns the pool of a group, without contacting the cloud.
+// Pool returns the pool of a group, without contacting the cloud. One of which a drain
+// keeps no promise is logged, as soon as that is known.
 func (b *Balancer) Pool(group string, cfg PoolConfig) (*Pool, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("octavia pool of group %q: %w", group, err)
 	}
-	return &Pool{b: b, group: group, cfg: cfg.withDefaults(), log: b.log.With("group", group), history: history{}}, nil
+	p := &Pool{b: b, group: group, cfg: cfg.withDefaults(), log: b.log.With("group", group), history: history{}}
+	p.warn()
+	return p, nil
 }
 
 // Pool is one group's pool. It implements scaling.Balancer.
@@ -77,6 +80,7 @@ type Pool struct {
 	traits  *traits // of what was found last; nil: nothing was
 	last    wish
 	history history
+	warned  string // the caveat that was logged last
 }
 
 var _ scaling.Balancer = (*Pool)(nil)
@@ -96,6 +100,28 @@ func (p *Pool) Capabilities() scaling.Capabilities {
 	}
 	t := (&site{}).traits(p.cfg)
 	return scaling.Capabilities{Drain: t.zero, Health: t.checked}
+}
+
+// Caveat says why nothing is promised of a drain, where that is known: a provider that
+// gives members of weight 0 traffic, or one of which it is not known whether it does.
+// Empty where weight 0 is honoured.
+func (p *Pool) Caveat() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	const follows = "a drain takes the member out of the pool at once, and that a replacement loses no request is not promised"
+	switch {
+	case p.traits != nil && p.traits.zero, p.traits == nil && (&site{}).traits(p.cfg).zero:
+		return ""
+	case p.cfg.WeightZero != nil:
+		return "weight_zero: false: members of weight 0 would get traffic: " + follows
+	case p.at != nil && p.at.lb != nil:
+		return fmt.Sprintf("provider %s of load balancer %q does not honour weight 0: %s", p.at.lb.Provider, p.at.lb.Name, follows)
+	case p.cfg.Provider != "":
+		return fmt.Sprintf("provider %s does not honour weight 0: %s", p.cfg.Provider, follows)
+	case p.at != nil:
+		return "the load balancer is still to be made, and by which provider is not stated: unless it honours weight 0, as amphora does, " + follows
+	}
+	return ""
 }
 
 // stale is how old what was found around the members may be, and staleNothing that
@@ -127,9 +153,22 @@ func (p *Pool) locate(ctx context.Context, makes bool) (*site, error) {
 
 func (p *Pool) remember(at *site) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	t := at.traits(p.cfg)
 	p.at, p.traits = at, &t
+	p.mu.Unlock()
+	p.warn()
+}
+
+// warn logs the caveat, once as long as it stays the same.
+func (p *Pool) warn() {
+	caveat := p.Caveat()
+	p.mu.Lock()
+	said := p.warned
+	p.warned = caveat
+	p.mu.Unlock()
+	if caveat != "" && caveat != said {
+		p.log.Warn("losslessness is not promised", "because", caveat)
+	}
 }
 
 func (p *Pool) forget() {
