@@ -108,6 +108,19 @@ func TestWhatIsLetGoRunsOnWithItsDisksAndIsNobodys(t *testing.T) {
 			t.Errorf("the definition (flags %d): %v\n%s", flags, err, xml)
 		}
 	}
+
+	// Whoever wants it back adopts it.
+	if _, err := p.Adopt(ctx, scaling.LaunchSpec{ID: idA, Group: "web", Name: "web-1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []scaling.Ref{{ID: idA, Group: "web", Name: "web-1", UUID: vm.UUID, Adopted: true}, {ID: idA, Group: "web", Name: "web-1"}} {
+		if err := p.Delete(ctx, r); err != nil {
+			t.Errorf("delete %+v: %v", r, err)
+		}
+	}
+	if diff := cmp.Diff([]string{"base.qcow2"}, volumeNames(t, conn)); diff != "" {
+		t.Errorf("volumes left (-want +got):\n%s", diff)
+	}
 }
 
 func TestTwoOwnersOfTheSameGroupNeverHarmEachOther(t *testing.T) {

@@ -38,6 +38,9 @@ type ProviderUnderTest struct {
 	// seeds, reservations; also what no VM uses. A group's public address, which
 	// outlives its VMs, is none; the hook of the test takes it away.
 	Leftovers func(t *testing.T) []string
+	// Discard takes away what is left of a VM called name that was let go and deleted as
+	// an adopted one: what was made for it and is no part of it, like a port. Nil: nothing.
+	Discard func(t *testing.T, name string)
 	// Snapshots names the snapshots of the group's VMs, the oldest first. Nil where the
 	// provider is no Snapshotter. The hook of the test takes them away at its end.
 	Snapshots func(t *testing.T) []string
@@ -453,8 +456,13 @@ func providerLetGo(t *testing.T, p providerCase) {
 	if back.UUID != vm.UUID || back.Power != scaling.PowerRunning {
 		t.Errorf("after LetGo it is %+v, want %s running", back, vm.UUID)
 	}
-	ref.Adopted = true
-	p.remove(t, ref)
+	adopted := ref
+	adopted.Adopted = true
+	p.remove(t, adopted)
+	p.remove(t, ref) // what was once made for it and is no disk
+	if p.Discard != nil {
+		p.Discard(t, s.Name)
+	}
 	p.remove(t, otherRef)
 }
 
