@@ -116,7 +116,7 @@ type promExam struct {
 
 	e   Expected
 	api *promAPI
-	ctx context.Context //nolint:containedctx // of one examination, which is one call
+	ctx context.Context // of the one call that examines
 
 	// published are the targets that brought scalehook's and the exporters' series
 	// within a day, as job and instance.
