@@ -3,7 +3,7 @@
 # (tools/as-root), and leaves nothing of its own in the tree.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean demo-openstack tour bench-exporter bench-engine fuzz lint fmt clean
+.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean demo-openstack tour bench-exporter bench-engine fuzz check-dashboards lint fmt clean
 
 GO      := tools/env go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -12,7 +12,7 @@ LDFLAGS := -X github.com/prometheus/common/version.Version=$(VERSION)
 help: ## Print these targets
 	@echo 'usage: make TARGET'
 	@echo
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build scalehook and scalehook-exporter into bin/
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -64,6 +64,9 @@ bench-engine: ## 10,000 groups with 100,000 instances, and 1,000 posts a second,
 
 fuzz: ## Run every fuzz test for FUZZTIME (20s) each
 	@tools/fuzz $(or $(FUZZTIME),20s)
+
+check-dashboards: ## The Grafana dashboards, against Grafana's own types too; needs node and npm
+	$(GO) test -count=1 ./grafana
 
 lint: ## Only the linters
 	@tools/lint

@@ -73,7 +73,7 @@ func TestTheServerPublishesTheSeriesThatAreListed(t *testing.T) {
 	testenv.Eventually(t, time.Minute, "an instance that is in service and a member", func() error {
 		var err error
 		families, err = scrape(t, "http://"+address+"/metrics")
-		for _, name := range []string{"scalehook_instance_info", "scalehook_member_state", "scalehook_step_duration_seconds", "scalehook_confirmations_total", "scalehook_delivery_oldest_timestamp_seconds"} {
+		for _, name := range []string{"scalehook_instance_info", "scalehook_member_state", "scalehook_group_launch_phase_duration_seconds", "scalehook_confirmations_total", "scalehook_delivery_oldest_timestamp_seconds"} {
 			if err == nil && families[name] == nil {
 				err = fmt.Errorf("no %s yet", name)
 			}

@@ -230,11 +230,13 @@ func TestTheNewestLaunchIsShownByPhase(t *testing.T) {
 	}{
 		{"nothing was launched yet", nil, map[string]float64{}},
 		{
-			"a launch that came into service", []scaling.Activity{launch(scaling.ActivityFill, scaling.ActivityDone, "requested", "creating", "booting", "joining")},
+			"a launch that came into service",
+			[]scaling.Activity{launch(scaling.ActivityFill, scaling.ActivityDone, "requested", "creating", "booting", "joining")},
 			map[string]float64{"requested": 1.5, "creating": 3, "booting": 4.5, "joining": 6},
 		},
 		{
-			"the newest counts", []scaling.Activity{
+			"the newest counts",
+			[]scaling.Activity{
 				launch(scaling.ActivityScaleOut, scaling.ActivityDone, "requested", "creating", "booting", "joining"),
 				launch(scaling.ActivityHandover, scaling.ActivityDone, "successor", "creating", "booting", "joining", "draining", "removing"),
 			},

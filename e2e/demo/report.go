@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/scalehook/scalehook/grafana"
 	"github.com/scalehook/scalehook/internal/api"
 )
 
@@ -102,6 +103,21 @@ func (r *result) extra(all []api.Activity) {
 	if r.complete && len(all) != r.seen {
 		r.fail("%d activities beside those of the phases: %s", len(all)-r.seen, kinds(all[min(r.seen, len(all)):]))
 	}
+}
+
+// askDashboards asks Prometheus everything that the Grafana dashboards ask, about the
+// time of the scenario: a panel without data in a run like this one never has any.
+func (w *world) askDashboards(ctx context.Context, res *result) {
+	check := grafana.Check{
+		URL: "http://" + prometheusAddr, Client: w.client, Except: grafana.OnlyInTrouble(),
+		Choice: grafana.Choice{Group: w.group.name, Scrape: time.Second, Begin: w.ready, End: time.Now()},
+	}
+	answered, err := check.Run(ctx)
+	if err != nil {
+		res.fail("the Grafana dashboards: %v", err)
+		return
+	}
+	res.note("%d queries of the Grafana dashboards have data in this Prometheus", answered)
 }
 
 // expect is the activity that must have brought a phase about.

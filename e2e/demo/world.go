@@ -38,6 +38,7 @@ type world struct {
 	before                     lab.Snapshot
 	load                       *load
 	stopFault                  func()
+	ready                      time.Time   // since when everything runs
 	reloaded                   atomic.Bool // HAProxy was reloaded in mid-drain
 }
 
@@ -78,6 +79,7 @@ func startWorld(ctx context.Context, o options, bin string, log *slog.Logger, sc
 			return w, fmt.Errorf("%s: %w", st.what, err)
 		}
 	}
+	w.ready = time.Now()
 	return w, nil
 }
 

@@ -43,13 +43,17 @@ groups:
 }
 
 func (t *tour) prometheusConfig() string {
+	exporter := ""
+	if t.dashboards {
+		exporter = fmt.Sprintf("  - {job_name: scalehook-exporter, static_configs: [{targets: [%q]}]}\n", t.libvirt)
+	}
 	return fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [%q]
 alerting:
   alertmanagers: [{static_configs: [{targets: [%q]}]}]
 scrape_configs:
   - {job_name: scalehook, static_configs: [{targets: [%q]}]}
-`, t.path("rules.yml"), t.alerts, t.server)
+%s`, t.path("rules.yml"), t.alerts, t.server, exporter)
 }
 
 func (t *tour) alertmanagerConfig() string {

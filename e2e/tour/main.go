@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,13 +21,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/scalehook/scalehook/grafana"
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
 )
 
 func main() {
+	dashboards := flag.Bool("dashboards", false, "at the end ask this Prometheus everything that the Grafana dashboards ask, with scalehook-exporter on libvirt's test driver beside it")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
+	err := run(ctx, *dashboards)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "tour: %v\n", err)
@@ -37,7 +41,7 @@ func main() {
 // limit bounds the whole tour on a busy machine; it takes about a minute.
 const limit = 5 * time.Minute
 
-func run(ctx context.Context) (err error) {
+func run(ctx context.Context, dashboards bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "scalehook-tour-")
@@ -45,14 +49,14 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	t := &tour{dir: dir, begun: time.Now()}
+	t := &tour{dir: dir, begun: time.Now(), dashboards: dashboards}
 	defer func() { err = errors.Join(err, t.stopAll()) }()
 
 	program, err := filepath.Abs(filepath.Join("bin", "scalehook"))
 	if err != nil {
 		return err
 	}
-	t.scalehook = program
+	t.scalehook, t.exporter = program, filepath.Join(filepath.Dir(program), "scalehook-exporter")
 	t.prometheus, t.alertmanager = find("prometheus"), find("prometheus-alertmanager", "alertmanager")
 	fmt.Println("simulated: the VMs, their CPU and the load balancer's pool, inside scalehook itself")
 	fmt.Println("real:      scalehook's server, decision, store and API, on loopback, in " + dir)
@@ -73,14 +77,19 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return t.table(ctx)
+	if err := t.table(ctx); err != nil || !dashboards {
+		return err
+	}
+	return t.askDashboards(ctx)
 }
 
 type tour struct {
 	dir                                 string
 	begun                               time.Time
 	scalehook, prometheus, alertmanager string // programs
-	server, prom, alerts                string // addresses
+	exporter                            string // program
+	server, prom, alerts, libvirt       string // addresses
+	dashboards                          bool
 	client                              *client.Client
 	running                             []*exec.Cmd
 }
@@ -108,7 +117,7 @@ func freeAddress(ctx context.Context) (string, error) {
 }
 
 func (t *tour) start(ctx context.Context) (err error) {
-	for _, a := range []*string{&t.server, &t.prom, &t.alerts} {
+	for _, a := range []*string{&t.server, &t.prom, &t.alerts, &t.libvirt} {
 		if *a, err = freeAddress(ctx); err != nil {
 			return err
 		}
@@ -129,24 +138,30 @@ func (t *tour) start(ctx context.Context) (err error) {
 	if t.client, err = client.New(client.Options{URL: "http://" + t.server, TokenFile: t.path("operator.token")}); err != nil {
 		return err
 	}
+	if t.dashboards {
+		// It shows no VM of the tour, only what an exporter tells of itself.
+		if err := t.program(ctx, "http://"+t.libvirt+"/metrics", t.exporter, "--libvirt.uri=test:///default", "--web.listen-address="+t.libvirt); err != nil {
+			return err
+		}
+	}
 	if t.monitored() {
-		if err := t.program(ctx, "http://"+t.alerts, t.alertmanager, "--config.file="+t.path("alertmanager.yml"), "--storage.path="+t.path("am"),
+		if err := t.program(ctx, "http://"+t.alerts+"/-/ready", t.alertmanager, "--config.file="+t.path("alertmanager.yml"), "--storage.path="+t.path("am"),
 			"--web.listen-address="+t.alerts, "--cluster.listen-address="); err != nil {
 			return err
 		}
-		if err := t.program(ctx, "http://"+t.prom, t.prometheus, "--config.file="+t.path("prometheus.yml"), "--storage.tsdb.path="+t.path("prom"),
+		if err := t.program(ctx, "http://"+t.prom+"/-/ready", t.prometheus, "--config.file="+t.path("prometheus.yml"), "--storage.tsdb.path="+t.path("prom"),
 			"--web.listen-address="+t.prom, "--rules.alert.resend-delay=1s"); err != nil {
 			return err
 		}
 	}
-	return t.program(ctx, "http://"+t.server, t.scalehook, "serve", "--config.file="+t.path("scalehook.yml"),
+	return t.program(ctx, "http://"+t.server+"/-/ready", t.scalehook, "serve", "--config.file="+t.path("scalehook.yml"),
 		"--storage.path="+t.path("state"), "--web.listen-address="+t.server, "--log.level=warn")
 }
 
 func (t *tour) path(name string) string { return filepath.Join(t.dir, name) }
 
-// program starts one program and waits until it is ready.
-func (t *tour) program(ctx context.Context, base, path string, args ...string) error {
+// program starts one program and waits until it answers at ready.
+func (t *tour) program(ctx context.Context, ready, path string, args ...string) error {
 	name := filepath.Base(path)
 	log, err := os.Create(t.path(name + ".log"))
 	if err != nil {
@@ -163,7 +178,7 @@ func (t *tour) program(ctx context.Context, base, path string, args ...string) e
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/ready", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
 		if err != nil {
 			return err
 		}
@@ -316,4 +331,18 @@ func (t *tour) table(ctx context.Context) error {
 	}
 	fmt.Printf("\ndone in %.0f s. On real VMs: make demo (root or sudo)\n", time.Since(t.begun).Seconds())
 	return nil
+}
+
+// askDashboards asks what the Grafana dashboards ask, about the time of the tour.
+func (t *tour) askDashboards(ctx context.Context) error {
+	if !t.monitored() {
+		return errors.New("--dashboards needs Prometheus and Alertmanager")
+	}
+	check := grafana.Check{
+		URL: "http://" + t.prom, Choice: grafana.Choice{Group: "web", Scrape: time.Second, Begin: t.begun, End: time.Now()},
+		Except: grafana.OnlyInTrouble(),
+	}
+	answered, err := check.Run(ctx)
+	fmt.Printf("%d queries of the Grafana dashboards have data in this Prometheus\n", answered)
+	return err
 }

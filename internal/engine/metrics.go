@@ -47,6 +47,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 30},
 		}), []string{"driver", "call"}),
 	}
+	// From the start on, or the first launch would be no increase.
+	for _, kind := range []scaling.ActivityKind{scaling.ActivityScaleOut, scaling.ActivityFill, scaling.ActivityHandover} {
+		m.duration.WithLabelValues(string(kind))
+		for _, phase := range scaling.LaunchPhases() {
+			m.step.WithLabelValues(string(kind), string(phase))
+		}
+	}
 	if reg != nil {
 		reg.MustRegister(m.confirmations, m.duration, m.step, m.calls, m.callsFailed, m.callSeconds)
 	}

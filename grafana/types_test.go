@@ -1,0 +1,184 @@
+package grafana_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/scalehook/scalehook/grafana"
+	"github.com/scalehook/scalehook/internal/testenv"
+)
+
+// packages returns a folder with Grafana's types and the TypeScript compiler, as
+// types/package-lock.json has them. It is made once and stays in .cache.
+func packages(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	lock, err := os.ReadFile("types/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := filepath.Abs("../.cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, fmt.Sprintf("dashboards-%x", sha256.Sum256(lock))[:len("dashboards-")+16])
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Renamed when it is complete: another run may be at it too.
+	making, err := os.MkdirTemp(cache, "dashboards.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(making)
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		text, err := os.ReadFile(filepath.Join("types", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(making, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	npm := exec.CommandContext(ctx, testenv.Path(t, "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	npm.Dir = making
+	if out, err := npm.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+	if err := os.Rename(making, dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// typescript returns a dashboard as a program that compiles if the types have it.
+func typescript(t *testing.T, name string, text []byte) string {
+	t.Helper()
+	kinds := map[string]string{
+		"row": "Row", "stat": "StatPanel", "timeseries": "TimeseriesPanel", "state-timeline": "StateTimelinePanel", "table": "TablePanel",
+	}
+	var whole map[string]json.RawMessage
+	var panels []json.RawMessage
+	if err := json.Unmarshal(text, &whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(whole["panels"], &panels); err != nil {
+		t.Fatal(err)
+	}
+	header, err := os.ReadFile("types/types.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	out.Write(header)
+	var names []string
+	for i, p := range panels {
+		var about struct{ Type string }
+		if err := json.Unmarshal(p, &about); err != nil {
+			t.Fatal(err)
+		}
+		if kinds[about.Type] == "" {
+			t.Fatalf("%s: types.ts has no type for a %q", name, about.Type)
+		}
+		fmt.Fprintf(&out, "const panel%d: %s = %s;\n", i, kinds[about.Type], p)
+		names = append(names, fmt.Sprintf("panel%d", i))
+	}
+	delete(whole, "panels")
+	rest, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&out, "export const dashboard: Dashboard = %s, \"panels\": [%s]};\n", bytes.TrimSuffix(rest, []byte("}")), strings.Join(names, ", "))
+	return out.String()
+}
+
+// TestGrafanasTypesAcceptTheDashboards has the TypeScript compiler hold the files
+// against the types that Grafana publishes. Each mistake that is planted must be found.
+func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
+	testenv.Need(t, testenv.Program("node"), testenv.Program("npm"))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	modules, work := filepath.Join(packages(ctx, t), "node_modules"), t.TempDir()
+	if err := os.Symlink(modules, filepath.Join(work, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+
+	files, err := grafana.Dashboards()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := map[string]string{}
+	for name, text := range files {
+		programs[strings.TrimSuffix(name, ".json")+".ts"] = typescript(t, name, text)
+	}
+	for name, m := range map[string]struct{ old, new string }{
+		"a field that there is none":         {`"schemaVersion":`, `"schemaVersoin":`},
+		"a text for a number":                {`"fiscalYearStartMonth": 0`, `"fiscalYearStartMonth": "0"`},
+		"a way to refresh that there is not": {`"refresh": 2`, `"refresh": 3`},
+		"a kind of variable":                 {`"type": "query"`, `"type": "querry"`},
+		"a link without a title":             {`"title": "scalehook's page",`, ``},
+		"an annotation without a colour":     {`"iconColor": "orange",`, ``},
+		"a panel's place":                    {`"w": 4,`, `"w": "4",`},
+		"a panel without a unit":             {`"unit": "percentunit"`, `"units": "percentunit"`},
+		"a legend that cannot be":            {`"displayMode": "list"`, `"displayMode": "lists"`},
+		"a tooltip that cannot be":           {`"mode": "multi"`, `"mode": "many"`},
+		"a line that cannot be":              {`"lineInterpolation": "stepAfter"`, `"lineInterpolation": "after"`},
+		"a custom field that there is none":  {`"fillOpacity": 75`, `"fillOpacty": 75`},
+		"an option of a stat":                {`"graphMode": "none"`, `"graphMode": "nothing"`},
+		"an option of a table":               {`"cellHeight": "sm"`, `"cellHeight": "small"`},
+		"an option of a timeline":            {`"showValue": "auto"`, `"showValue": "sometimes"`},
+		"a property to override":             {`"id": "custom.cellOptions"`, `"id": "custom.cellOption"`},
+		"a colour mode":                      {`"mode": "palette-classic"`, `"mode": "palette"`},
+		"a query's format":                   {`"format": "table"`, `"format": "tables"`},
+		"a query without a name":             {`"refId": "A"`, `"refID": "A"`},
+	} {
+		text := strings.ReplaceAll(string(files["overview.json"]), m.old, m.new)
+		if text == string(files["overview.json"]) {
+			t.Errorf("the mistake %q does not apply", name)
+		}
+		programs[strings.ReplaceAll(name, " ", "-")+".mistake.ts"] = typescript(t, name, []byte(text))
+	}
+	args := []string{
+		filepath.Join(modules, "typescript", "bin", "tsc"),
+		"--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--pretty", "false",
+	}
+	for name, text := range programs {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, name)
+	}
+	tsc := exec.CommandContext(ctx, testenv.Path(t, "node"), args...)
+	tsc.Dir = work
+	out, err := tsc.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() != 2) {
+		t.Fatalf("tsc: %v\n%s", err, out)
+	}
+	for name := range programs {
+		var found []string
+		for line := range strings.Lines(string(out)) {
+			if strings.HasPrefix(line, name+"(") {
+				found = append(found, line)
+			}
+		}
+		switch mistake := strings.HasSuffix(name, ".mistake.ts"); {
+		case mistake && len(found) == 0:
+			t.Errorf("%s is not found", name)
+		case !mistake && len(found) > 0:
+			t.Errorf("Grafana's types refuse it:\n%s", strings.Join(found, ""))
+		}
+	}
+}
