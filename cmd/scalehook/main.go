@@ -91,7 +91,7 @@ load, Alertmanager posts, scalehook clones VMs and puts them behind a balancer, 
 drains and removes them again.
 
 "scalehook serve" is the server. The other commands ask a running server
-(groups, instances, activities, explain), give it orders (scale-out, scale-in,
+(groups, instances, activities, explain, top), give it orders (scale-out, scale-in,
 set-desired, handover, pause, resume, protect, standby, cleanup, release, reload,
 backup), print or make what a set-up needs (check-config, rules, example,
 template, host), or make and try what a group needs in a cloud (provision, snapshot,

@@ -40,6 +40,9 @@ the keys; orders are confirmed first and need an operator's token.
 The CPU is red above the group's high threshold, yellow from --yellow on, and green
 below. NO_COLOR is honoured. A server that goes away is asked again; until it
 answers, what is shown says how old it is.`,
+		Example: `  scalehook top
+  scalehook top web --interval 2s --yellow 50%
+  ssh -t hypervisor scalehook top`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts, err := f.options(r, getenv)

@@ -85,6 +85,54 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// TestWhatAGroupDoes has the words for it, and why.
+func TestWhatAGroupDoes(t *testing.T) {
+	busy := func(kinds ...string) api.Group {
+		g := quiet("web", 0.5)
+		g.Verdict = api.Verdict{Action: "none", Reason: "no signal stands"}
+		for _, k := range kinds {
+			g.Activities = append(g.Activities, api.Activity{Kind: k, Cause: api.Cause{Kind: "manual", By: "ops"}})
+		}
+		return g
+	}
+	verdict := func(action string, would bool) api.Group {
+		g := busy()
+		g.Verdict = api.Verdict{Action: action, Would: would, Reason: "launch 1: high stands"}
+		return g
+	}
+	stopped, over, let := busy(), busy(), busy()
+	stopped.Pause = &api.Pause{In: true, Out: true}
+	over.Pause = &api.Pause{In: true, Out: true, Until: noon}
+	let.Released = &api.Released{By: "ops", At: noon}
+	for _, tt := range []struct {
+		group api.Group
+		want  string
+	}{
+		{busy(), "Stable: no signal stands"},
+		{busy("scale_out"), "Scaling up: scale_out for an order by ops; newest verdict: no signal stands"},
+		{busy("fill"), "Scaling up: fill for"},
+		{busy("handover", "scale_in"), "Scaling down: scale_in for"},
+		{busy("scale_in", "scale_out"), "Scaling up and down: scale_out for"},
+		{busy("handover"), "Handing over: handover for"},
+		{busy("replace"), "Replacing: "},
+		{busy("adopt"), "Adopting: "},
+		{busy("standby"), "To or from standby: "},
+		{busy("cleanup"), "Cleaning up: "},
+		{busy("release"), "Releasing: "},
+		{verdict("scale_out", false), "Scaling up: launch 1: high stands"},
+		{verdict("scale_out", true), "Stable: launch 1: high stands (only observed)"},
+		{stopped, "Stable, paused: "},
+		{over, "Stable: "},
+		{let, "Released: let go by ops; nothing is done for it until it is resumed"},
+		{api.Group{Name: "web"}, "Stable: no verdict yet"},
+	} {
+		m := staged(&fake{}, tt.group)
+		if got := said(m); !strings.Contains(got, tt.want) {
+			t.Errorf("there is no %q:\n%s", tt.want, text(m))
+		}
+	}
+}
+
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {

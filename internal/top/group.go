@@ -86,6 +86,11 @@ func direction(g api.Group, now time.Time) string {
 		return "To or from standby"
 	case "cleanup":
 		return "Cleaning up"
+	case "release":
+		return "Releasing"
+	}
+	if g.Released != nil {
+		return "Released"
 	}
 	if paused(g, now) {
 		return "Stable, paused"
@@ -118,6 +123,13 @@ func why(g api.Group) string {
 	}
 	if g.Verdict.Would {
 		verdict += " (only observed)"
+	}
+	if r := g.Released; r != nil && current(g) == nil {
+		by := ""
+		if r.By != "" {
+			by = " by " + r.By
+		}
+		return "let go" + by + "; nothing is done for it until it is resumed or configured no more"
 	}
 	if a := current(g); a != nil {
 		return a.Kind + " for " + causeText(a.Cause) + "; newest verdict: " + verdict

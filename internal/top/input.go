@@ -47,7 +47,7 @@ func (m *Model) press(msg tea.KeyPressMsg) tea.Cmd {
 		m.propose(verbHandover)
 	case "p":
 		g, ok := m.selected()
-		if ok && (paused(g, m.there()) || m.there().Before(g.HoldUntil)) {
+		if ok && (g.Released != nil || paused(g, m.there()) || m.there().Before(g.HoldUntil)) {
 			m.propose(verbResume)
 		} else {
 			m.propose(verbPause)
