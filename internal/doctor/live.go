@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/scalehook/scalehook/internal/client"
 	"github.com/scalehook/scalehook/internal/config"
@@ -34,7 +35,15 @@ func (l Live) Examine(ctx context.Context) []Check {
 	x := &live{Live: l, e: Expect(l.Config).At(l.ServerURL)}
 	x.e.Receivers = l.Receivers
 	var places []Check
-	for _, f := range l.Runtime.Examine(ctx) {
+	// A provider that hangs must leave time for the others.
+	half, cancel := ctx, context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok {
+		within := time.Until(deadline) / 2
+		half, cancel = context.WithTimeoutCause(ctx, within, fmt.Errorf("no answer within %v", within.Round(time.Second)))
+	}
+	found := l.Runtime.Examine(half)
+	cancel()
+	for _, f := range found {
 		switch f.Section {
 		case "providers", "balancers":
 			places = append(places, place(f))
@@ -74,8 +83,13 @@ func place(f config.Finding) Check {
 	return c
 }
 
+// answerWithin bounds each question over HTTP.
+const answerWithin = 10 * time.Second
+
 // get asks for JSON.
 func get[T any](ctx context.Context, c *http.Client, name, url string) (out T, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerWithin, fmt.Errorf("no answer within %v", answerWithin))
+	defer cancel()
 	said, err := ask.Get(ctx, c, name, url)
 	if err != nil {
 		return out, err
