@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scalehook/scalehook/deploy"
+	"github.com/scalehook/scalehook/internal/config"
 	"github.com/scalehook/scalehook/internal/testenv"
 	"github.com/scalehook/scalehook/rules"
 )
@@ -178,6 +180,38 @@ func TestOurOwnConfigurationsAreAllOK(t *testing.T) {
 	for _, c := range append(
 		Alertmanager(e, AlertmanagerFile{Text: read("alertmanager/alertmanager.yml"), Dir: dir, Peers: 1}),
 		Prometheus(e, PrometheusFile{Text: read("prometheus/prometheus.yml"), Dir: dir})...) {
+		if !c.OK || c.Warning {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// The snippets that "scalehook example" prints are for each other.
+func TestOurOwnExamplesAreAllOK(t *testing.T) {
+	dir := surroundings(t)
+	example := func(name, old, by string) []byte {
+		text, err := deploy.Example(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(text, []byte(old)) {
+			t.Fatalf("the example %s lacks %q", name, old)
+		}
+		return bytes.Replace(text, []byte(old), []byte(by), 1)
+	}
+	c, err := config.Parse(filepath.Join(dir, "scalehook.yml"), example("kvm", "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Expect(c).At("http://127.0.0.1:10070")
+	if e.Simulated || len(e.Groups) == 0 || len(e.Tokens) == 0 || e.MaxAge == 0 {
+		t.Errorf("%+v", e)
+	}
+	// What they are merged into has a receiver for people and an Alertmanager.
+	for _, c := range append(
+		Alertmanager(e, AlertmanagerFile{Text: example("alertmanager", "\nroute:\n", "\nroute:\n  receiver: people\n"), Dir: dir, Peers: 1}),
+		Prometheus(e, PrometheusFile{Text: append(example("prometheus", "- /etc/prometheus/rules.d/", "- rules/"),
+			"\nalerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:9093']}]}]}\n"...), Dir: dir})...) {
 		if !c.OK || c.Warning {
 			t.Errorf("%+v", c)
 		}
