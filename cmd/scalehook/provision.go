@@ -145,9 +145,37 @@ func runProvision(cmd *cobra.Command, path string, o provisionFlags) error {
 	defer p.Close()
 	ctx, cancel := context.WithTimeoutCause(cmd.Context(), o.timeout, fmt.Errorf("not done after %s (--timeout): run it again to go on", o.timeout))
 	defer cancel()
-	out, err := o.run(ctx, cmd, p)
+	return o.job(p).do(ctx, cmd, p)
+}
+
+// job is what the flags ask for.
+func (o provisionFlags) job(p *provision.Provisioner) job {
+	j := job{plan: p.Plan, apply: p.Apply, list: o.dryRun || o.cleanup && !o.yes, output: o.output}
+	switch {
+	case o.destroy:
+		j.plan = func(ctx context.Context) (provision.Plan, error) { return p.DestroyPlan(ctx, o.options) }
+		j.apply = func(ctx context.Context, say func(string)) (provision.Plan, error) {
+			return p.Destroy(ctx, o.options, say)
+		}
+	case o.cleanup:
+		j.plan, j.apply = p.CleanupPlan, p.Cleanup
+	}
+	return j
+}
+
+// job is a plan that is listed or carried out.
+type job struct {
+	plan   func(context.Context) (provision.Plan, error)
+	apply  func(context.Context, func(step string)) (provision.Plan, error)
+	list   bool
+	output string
+}
+
+// do carries it out and shows what came of it.
+func (j job) do(ctx context.Context, cmd *cobra.Command, p *provision.Provisioner) error {
+	out, err := j.run(ctx, cmd, p)
 	if out.Items != nil || err == nil {
-		if err := show(cmd.OutOrStdout(), o.output, out, showProvisioned); err != nil {
+		if err := show(cmd.OutOrStdout(), j.output, out, showProvisioned); err != nil {
 			return err
 		}
 	}
@@ -157,28 +185,17 @@ func runProvision(cmd *cobra.Command, path string, o provisionFlags) error {
 	return err
 }
 
-// run plans, and carries the plan out if that is wanted.
-func (o provisionFlags) run(ctx context.Context, cmd *cobra.Command, p *provision.Provisioner) (out provisioned, err error) {
-	plan, apply := p.Plan, p.Apply
-	switch {
-	case o.destroy:
-		plan = func(ctx context.Context) (provision.Plan, error) { return p.DestroyPlan(ctx, o.options) }
-		apply = func(ctx context.Context, say func(string)) (provision.Plan, error) {
-			return p.Destroy(ctx, o.options, say)
-		}
-	case o.cleanup:
-		plan, apply = p.CleanupPlan, p.Cleanup
-	}
+func (j job) run(ctx context.Context, cmd *cobra.Command, p *provision.Provisioner) (out provisioned, err error) {
 	if out.Place, err = p.Place(ctx); err != nil {
 		return out, err
 	}
 	var now provision.Plan
-	if o.dryRun || o.cleanup && !o.yes {
-		now, err = plan(ctx)
+	if j.list {
+		now, err = j.plan(ctx)
 	} else {
-		now, err = apply(ctx, func(step string) {
+		now, err = j.apply(ctx, func(step string) {
 			out.Steps = append(out.Steps, step)
-			if o.output == formatTable {
+			if j.output == formatTable {
 				fmt.Fprintln(cmd.ErrOrStderr(), step)
 			}
 		})

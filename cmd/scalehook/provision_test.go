@@ -167,3 +167,93 @@ func TestSnapshotIsMadeOfTheServerOrOfAGroup(t *testing.T) {
 		})
 	}
 }
+
+func TestSnapshotsOfAGroupThatIsGoneAreListedThenRemoved(t *testing.T) {
+	for _, tt := range []struct {
+		name, args string
+		spoil      func(*provisiontest.Cloud)
+		code       int
+		calls      []string
+		says       []string
+	}{
+		{
+			"without --yes they are only listed", "--group web --remove", nil, exitOK, nil,
+			[]string{"remove snapshot web-1-c", "remove snapshot web-1-b", "remove snapshot web-1-a", "not done: this is what would be"},
+		},
+		{
+			"with --yes they are removed, and nobody else's", "--group web --remove --yes", nil, exitOK,
+			[]string{"DELETE images/id-web-1-c", "DELETE images/id-web-1-b", "DELETE images/id-web-1-a"},
+			[]string{"done in 3 steps"},
+		},
+		{
+			"all but the newest", "--group web --remove --keep 1 --yes", nil, exitOK,
+			[]string{"DELETE images/id-web-1-b", "DELETE images/id-web-1-a"},
+			[]string{"leave snapshot web-1-c id-web-1-c is kept by --keep"},
+		},
+		{
+			"a group that has servers keeps them", "--group web --remove --yes",
+			func(c *provisiontest.Cloud) {
+				c.AddServer("vm-2", "web-2", "scalehook-owner=scalehook", "scalehook-group=web", "scalehook-id=i2")
+			},
+			exitFailed, nil,
+			[]string{"the scaling group web has servers (web-2), and its snapshots go by snapshots_keep", "scalehook set-desired web 0"},
+		},
+		{
+			"what is protected, in use or under way stays", "--group web --remove --yes",
+			func(c *provisiontest.Cloud) {
+				c.AddSnapshot("protected", 20, provisiontest.Object{"scalehook_group": "web", "protected": true})
+				c.AddSnapshot("saving", 21, provisiontest.Object{"scalehook_group": "web", "status": "saving"})
+				c.AddSnapshot("booted", 22, provisiontest.OfGroup("web"))
+				c.AddServer("vm-9", "restored")
+				c.Objects["servers"][1]["image"] = provisiontest.Object{"id": "id-booted"}
+			},
+			exitOK,
+			[]string{"DELETE images/id-web-1-c", "DELETE images/id-web-1-b", "DELETE images/id-web-1-a"},
+			[]string{"id-protected is protected: openstack image set --unprotect id-protected", "id-saving is still being made", "id-booted server restored was made of it"},
+		},
+		{
+			"of other owners, of copies and of other projects none is removed", "--group web --remove --yes",
+			func(c *provisiontest.Cloud) {
+				for i := range c.Objects["images"] {
+					c.Objects["images"][i]["scalehook_owner"] = "another"
+				}
+				c.AddSnapshot("copy", 20, provisiontest.Object{"scalehook_group": "web", "instance_uuid": "vm-7"})
+				c.AddSnapshot("renamed", 21, provisiontest.Object{"scalehook_group": "web", "scalehook_name": "as-it-was"})
+				c.AddSnapshot("elsewhere", 22, provisiontest.Object{"scalehook_group": "web", "owner": "other"})
+			},
+			exitOK, nil,
+			[]string{"nothing to do"},
+		},
+		{"a name with a slip of the pen", "--group wbe --remove --yes", nil, exitOK, nil, []string{"there are snapshots of web, and none of a scaling group wbe", "nothing to do"}},
+		{"--remove without a group", "--remove", nil, exitUsage, nil, []string{"--remove: only with --group"}},
+		{"--yes without --remove", "--group web --yes", nil, exitUsage, nil, []string{"--yes: only with --remove"}},
+		{"as JSON", "--group web --remove -o json", nil, exitOK, nil, []string{`"pending": true`, `"name": "web-1-a"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := usedCloud(t)
+			if tt.spoil != nil {
+				tt.spoil(c)
+			}
+			args := append([]string{"snapshot", c.File(t, snapshots)}, strings.Fields(tt.args)...)
+			code, stdout, stderr := invoke(args...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			if diff := cmp.Diff(tt.calls, c.Calls()); diff != "" {
+				t.Errorf("what it changed (-want +got):\n%s", diff)
+			}
+			said := strings.Join(strings.Fields(stdout+stderr), " ")
+			for _, want := range tt.says {
+				if !strings.Contains(said, want) {
+					t.Errorf("it does not say %q:\n%s%s", want, stdout, stderr)
+				}
+			}
+			// A second time there is nothing left to do.
+			if code == exitOK && len(tt.calls) > 0 {
+				if code, stdout, _ := invoke(args...); code != exitOK || !strings.Contains(stdout, "nothing to do") {
+					t.Errorf("again: exit code %d:\n%s", code, stdout)
+				}
+			}
+		})
+	}
+}

@@ -51,6 +51,50 @@ func obsolete(snapshots []Image, keep int) []Image {
 	return out
 }
 
+// removalPlan removes a scaling group's snapshots but for the newest keep, once the
+// group has no servers: until then they are its own, and snapshots_keep bounds them.
+func removalPlan(f *File, w *World, of string, keep int) Plan {
+	p := newPlanner(f, w)
+	if members := p.members(of); len(members) > 0 {
+		p.wrongf("name", "the scaling group %s has servers (%s), and its snapshots go by snapshots_keep: take the group down first (scalehook set-desired %s 0)", of, strings.Join(names(members), ", "), of)
+	}
+	all := p.mark.snapshots(w, of)
+	old := obsolete(all, keep)
+	for _, i := range all {
+		it := Item{Action: Leave, Kind: KindSnapshot, Name: i.Name, ID: i.ID}
+		user := by(w.Servers, func(s Server) bool { return s.Image == i.ID })
+		switch {
+		case i.underway():
+			it.Details = []string{"is still being made"}
+		case i.Protected:
+			it.Details = []string{"is protected: openstack image set --unprotect " + i.ID}
+		case !slices.ContainsFunc(old, func(o Image) bool { return o.ID == i.ID }):
+			it.Details = []string{"is kept by --keep"}
+		case user != nil:
+			it.Details = []string{"server " + user.Name + " was made of it"}
+		default:
+			it.Action, it.Details, it.steps = Remove, []string{"of the scaling group " + of}, []step{removeImageStep(i)}
+		}
+		p.plan.Items = append(p.plan.Items, it)
+	}
+	if others := p.mark.groups(w); len(all) == 0 && len(others) > 0 {
+		p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("there are snapshots of %s, and none of a scaling group %s", strings.Join(others, ", "), of))
+	}
+	return p.plan
+}
+
+// groups are the owner's scaling groups that there are snapshots of.
+func (m mark) groups(w *World) []string {
+	var out []string
+	for _, i := range mine(w, w.Images) {
+		if g := i.Properties[propGroup]; g != "" && m.ownsSnapshot(i, g) {
+			out = append(out, g)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func removeImageStep(i Image) step {
 	what := fmt.Sprintf("remove the old snapshot %s (%s)", i.Name, i.ID)
 	if i.Status != statusActive {

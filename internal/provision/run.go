@@ -157,7 +157,8 @@ type SnapshotOptions struct {
 	// Group makes one of every server of this scaling group, instead of the one that
 	// the file names.
 	Group string
-	// Keep is how many stay, of the file's or of the group's. Default: the file's.
+	// Keep is how many stay, of the file's or of the group's. Default: the file's; for
+	// a removal none.
 	Keep int
 }
 
@@ -217,6 +218,19 @@ func (p *Provisioner) Snapshot(ctx context.Context, o SnapshotOptions, say func(
 		out.Removed = append(out.Removed, Taken{i.ID, i.Name, i.Properties[propServer]})
 	}
 	return out, nil
+}
+
+// RemovalPlan lists the snapshots of the scaling group o.Group, and says which of them
+// RemoveSnapshots would remove: all but the newest o.Keep. While the group has servers
+// it is an error.
+func (p *Provisioner) RemovalPlan(ctx context.Context, o SnapshotOptions) (Plan, error) {
+	return p.once(ctx, func(w *World) Plan { return removalPlan(p.file, w, o.Group, o.Keep) })
+}
+
+// RemoveSnapshots removes what RemovalPlan lists to be removed. It is safe to be called
+// again at any point.
+func (p *Provisioner) RemoveSnapshots(ctx context.Context, o SnapshotOptions, say func(string)) (Plan, error) {
+	return p.converge(ctx, func(w *World) Plan { return removalPlan(p.file, w, o.Group, o.Keep) }, say)
 }
 
 // snapshotted are the servers that a snapshot is wanted of.
