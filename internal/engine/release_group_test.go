@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scalehook/scalehook/internal/engine"
+	"github.com/scalehook/scalehook/internal/provider/simulated"
 	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/internal/store"
 )
@@ -45,6 +47,18 @@ func (c *calls) failing(f func(point string, ref scaling.Ref) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fail = f
+}
+
+// applied counts the times that a pool was applied.
+func (c *calls) applied() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, call := range c.all {
+		if call == "apply" {
+			n++
+		}
+	}
+	return n
 }
 
 // harmful are the calls that take something away.
@@ -104,6 +118,20 @@ func (r *rig) awaitReleased() {
 	})
 }
 
+// deaf is a provider that takes no mark off and says that it did.
+type deaf struct {
+	*simulated.Provider
+
+	on atomic.Bool
+}
+
+func (d *deaf) LetGo(ctx context.Context, ref scaling.Ref) error {
+	if d.on.Load() {
+		return nil
+	}
+	return d.Provider.LetGo(ctx, ref)
+}
+
 // two brings the group to web-1 and web-2.
 func two(r *rig) {
 	r.group.Min, r.group.Adopt = 2, nil
@@ -132,10 +160,15 @@ func TestReleaseOfAGroup(t *testing.T) {
 			t.Errorf("calls (-want +got)\n%s", diff)
 		}
 		for range 2 { // the second time after a restart
+			time.Sleep(time.Second) // for what was under way
+			applied := c.applied()
 			r.post(scaling.High, true)
 			r.passes(10*time.Minute, "")
 			if got := c.harmful(); len(got) != 0 || marked(r) != 0 || pool(r) != before {
 				t.Errorf("%q, %d marked, pool %s, want %s", got, marked(r), pool(r), before)
+			}
+			if n := c.applied() - applied; n > 0 {
+				t.Errorf("the pool was applied %d times", n)
 			}
 			if v := r.view(); len(v.Instances) != 0 || v.State.Owned() != 0 || !strings.Contains(v.Verdict.Reason, "released by ops") || len(v.Problems) != 0 {
 				t.Errorf("%d instances known, verdict %q, problems %q", len(v.Instances), v.Verdict.Reason, v.Problems)
@@ -196,6 +229,25 @@ func TestReleaseOfAGroup(t *testing.T) {
 		slices.Sort(got)
 		if diff := cmp.Diff([]string{"adopt web-1", "create web-3"}, got); diff != "" {
 			t.Errorf("calls (-want +got)\n%s", diff)
+		}
+	})
+	scenario(t, "it has not ended while the provider lists a VM of the group", two, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		p := &deaf{Provider: r.prov}
+		p.on.Store(true)
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: r.group, Provider: p, Balancer: r.world.Pool("web")}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		r.release(true)
+		time.Sleep(20 * time.Second)
+		if v := r.view(); !v.State.Released.Done.IsZero() || !strings.Contains(strings.Join(v.Problems, " "), "still lists web-1") {
+			t.Errorf("%+v, problems %q", v.State.Released, v.Problems)
+		}
+		p.on.Store(false)
+		r.awaitReleased()
+		if marked(r) != 0 {
+			t.Errorf("%d marked", marked(r))
 		}
 	})
 	scenario(t, "a group that the configuration has no more forgets that it was released", two, func(r *rig) {
