@@ -171,6 +171,26 @@ func groupLives(group int) bool {
 	return false
 }
 
+// running names a thread of a process group that is not stopped: SIGSTOP reaches a
+// thread only when it next gets a processor or returns from the kernel.
+func running(group int) error {
+	for _, pid := range processes() {
+		if stat, err := readStat(pid); err != nil || stat.group != group {
+			continue
+		}
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", pid))
+		if err != nil {
+			return fmt.Errorf("look at process %d: %w", pid, err)
+		}
+		for _, thread := range threads {
+			if stat, err := readStatFile(thread + "/stat"); err == nil && stat.state != "T" && stat.state != "Z" {
+				return fmt.Errorf("%s is in state %s", thread, stat.state)
+			}
+		}
+	}
+	return nil
+}
+
 // tail is the end of what a daemon printed.
 func (d *daemons) tail(name string, lines int) string {
 	raw, err := os.ReadFile(d.log(name))
@@ -231,19 +251,21 @@ type stat struct {
 	start string // in clock ticks since the machine started
 }
 
-func readStat(pid int) (stat, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func readStat(pid int) (stat, error) { return readStatFile(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+func readStatFile(file string) (stat, error) {
+	raw, err := os.ReadFile(file)
 	if err != nil {
-		return stat{}, fmt.Errorf("look at process %d: %w", pid, err)
+		return stat{}, fmt.Errorf("look at a process: %w", err)
 	}
 	// The name in parentheses may have spaces and parentheses in it.
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
 	if len(fields) < 20 {
-		return stat{}, fmt.Errorf("look at process %d: %d fields: %w", pid, len(fields), os.ErrInvalid)
+		return stat{}, fmt.Errorf("look at %s: %d fields: %w", file, len(fields), os.ErrInvalid)
 	}
 	group, err := strconv.Atoi(fields[2])
 	if err != nil {
-		return stat{}, fmt.Errorf("look at process %d: %w", pid, err)
+		return stat{}, fmt.Errorf("look at %s: %w", file, err)
 	}
 	return stat{state: fields[0], group: group, start: fields[19]}, nil
 }

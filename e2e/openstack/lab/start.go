@@ -204,6 +204,13 @@ func (c *Cloud) Pause(t testing.TB, name string) {
 	if err := c.d.signal(name, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	testenv.Eventually(t, 30*time.Second, name+" to stand still", func() error {
+		pid, ok := c.d.pid(name)
+		if !ok {
+			return fmt.Errorf("%s has ended", name)
+		}
+		return running(pid)
+	})
 }
 
 // Resume lets a paused service go on.
