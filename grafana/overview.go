@@ -111,7 +111,7 @@ func cpuAndSize() []panel {
 			over("{{scaling_group}}", `max by (scaling_group) (scalehook_group_instances_max{`+groups+`}) - on (scaling_group) max by (scaling_group) (scalehook_group_instances_desired{`+groups+`})`)).
 			stepped().like(object{"links": toGroup("${__field.labels.scaling_group}")}),
 		lines("Desired and not in service", "How many instances each group still waits for. What stays above 0 is stuck; below 0 are those on their way out.", "short", 12,
-			over("{{scaling_group}}", `max by (scaling_group) (scalehook_group_instances_desired{`+groups+`}) - on (scaling_group) sum by (scaling_group) (max by (scaling_group, state) (scalehook_group_instances{`+groups+`,state=~"in_service|standby"}))`)).
+			over("{{scaling_group}}", `max by (scaling_group) (scalehook_group_instances_desired{`+groups+`}) - on (scaling_group) sum by (scaling_group) (max by (scaling_group, state) (scalehook_group_instances{`+groups+`,state="in_service"}))`)).
 			stepped().signed().like(object{"links": toGroup("${__field.labels.scaling_group}")}),
 	}
 }

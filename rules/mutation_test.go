@@ -82,6 +82,21 @@ func TestTheRuleTestsNoticeEveryMutant(t *testing.T) {
 			{"calm at max is told", "busy at max", `scalehook_condition_active{signal="high"}) == 1`, `scalehook_condition_active{signal="high"}) >= 0`},
 			{"every status is no capacity", "a group with the status no_capacity", `status="no_capacity"`, `status!=""`},
 			{"every status is degraded", "a group with the status degraded", `status="degraded"`, `status!=""`},
+			{"a group that has too many is well", "a group that does not come to what it desires, beside full, paused and observing ones", "!= on (scaling_group)", "< on (scaling_group)"},
+			{"a paused group is stuck", "a group that does not come to what it desires, beside full, paused and observing ones", `status=~"paused|observe"`, `status="observe"`},
+			{"a group that observes is stuck", "a group that does not come to what it desires, beside full, paused and observing ones", `status=~"paused|observe"`, `status="paused"`},
+			{"instances on their way are in service", "a group that does not come to what it desires, beside full, paused and observing ones", `!= on (scaling_group)
+            max by (scaling_group) (scalehook_group_instances{state="in_service"})`, `!= on (scaling_group)
+            sum by (scaling_group) (scalehook_group_instances)`},
+			{"a lease that stands now is enough", "a lease that runs out between two repeats while the alert fires", "min_over_time(scalehook_condition_active[10m])", "scalehook_condition_active"},
+			{"a lease is expected with the alert", "a lease that runs out between two repeats while the alert fires", "> 900,", "> 60,"},
+			{"a signal that does not fire has a lease", "a lease that runs out between two repeats while the alert fires", `            and on (scaling_group, signal)
+          label_replace(`, `            or on (scaling_group, signal)
+          label_replace(`},
+			{"the other signal's alert counts", "a lease that runs out between two repeats while the alert fires", `            and on (scaling_group, signal)
+          label_replace(`, `            and on (scaling_group)
+          label_replace(`},
+			{"VMs that nobody answers for are not told", "VMs that nobody answers for, and a provider without any", "(scalehook_orphans) > 0", "(scalehook_orphans) > 2"},
 			{"one failure is told", "two failures within half an hour", ">= 2\n", ">= 0.5\n"},
 			{"a stumbling driver is told", "a provider that fails more often than not, and one that stumbles", "> 0.5\n", "> 0.1\n"},
 			{"every look-up is told", "a source that cannot be asked", `{result="unreachable"}`, ""},

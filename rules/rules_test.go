@@ -285,6 +285,17 @@ func TestEveryMetricNamedIsPublishedOrRecorded(t *testing.T) {
 	}
 }
 
+// TestTheExporterPublishesTheSeriesThatAreListed holds the list against the exposition
+// that the exporter's own tests compare the exporter with.
+func TestTheExporterPublishesTheSeriesThatAreListed(t *testing.T) {
+	exposition := read(t, "../exporter/testdata/exposition.txt")
+	for _, series := range rules.ExporterSeries() {
+		if !strings.Contains(exposition, "\n# TYPE "+series.Name+" "+string(series.Kind)+"\n") {
+			t.Errorf("the exporter publishes no %s %s", series.Kind, series.Name)
+		}
+	}
+}
+
 func TestServerSeriesFollowPrometheusNaming(t *testing.T) {
 	reserved := []string{"instance", "job", "group", "le", "quantile", "type", "zone", "cluster", "service", "env"}
 	for _, series := range rules.ServerSeries() {
