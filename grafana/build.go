@@ -168,6 +168,12 @@ func stat(title, description, unit string, width int, targets ...object) panel {
 	}
 }
 
+// named shows the name beside the number even where there is one only.
+func (p panel) named() panel {
+	p.options = merged(p.options, object{"textMode": "value_and_name"})
+	return p
+}
+
 // lines is values over time.
 func lines(title, description, unit string, width int, targets ...object) panel {
 	return panel{

@@ -140,11 +140,11 @@ func serverHealth() []panel {
 				max by (job, instance) (present_over_time(scalehook_build_info[1d]))
 				or max by (job, instance) (present_over_time(libvirt_up[1d])))`)),
 		stat("Version", "What runs where.", "short", 6,
-			now("{{instance}} {{version}}", `max by (instance, version) (scalehook_build_info)`)).like(object{
+			now("{{instance}} {{version}}", `max by (instance, version) (scalehook_build_info)`)).named().like(object{
 			"mappings": []object{{"type": "value", "options": object{"1": object{"text": "runs", "color": "green", "index": 0}}}},
 		}),
 		stat("Configuration", "Whether the last attempt to load the configuration succeeded. Otherwise the one before is in force.", "short", 6,
-			now("{{instance}}", `min by (instance) (scalehook_config_last_reload_successful)`)).like(object{
+			now("{{instance}}", `min by (instance) (scalehook_config_last_reload_successful)`)).named().like(object{
 			"mappings": []object{{"type": "value", "options": values("refused", "red", "in force", "green")}},
 		}),
 		lines("Posts to the webhook", "Requests of Alertmanager, by HTTP status. 401 and 403 are the token, 503 is a store that cannot be written.", "reqps", 8,
