@@ -64,7 +64,7 @@ const serviceUser = "scalehook"
 
 // rights says whose were tried: what root may use the server's own user may not.
 func rights(euid int, lookup func(name string) (*user.User, error)) doctor.Check {
-	c := doctor.Check{Part: doctor.PartConfiguration, What: "rights", OK: true, Detail: "files and sockets were tried as user " + strconv.Itoa(euid)}
+	c := doctor.Check{Part: doctor.PartConfiguration, What: "rights", OK: true, Detail: "files and sockets were tried as the user with the id " + strconv.Itoa(euid)}
 	if _, err := lookup(serviceUser); err == nil && euid == 0 {
 		c.Warning = true
 		c.Detail = fmt.Sprintf("files and sockets were tried as root, and the user %[1]s, which runs the server, may not use them all: sudo -u %[1]s scalehook doctor", serviceUser)

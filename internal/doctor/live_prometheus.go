@@ -134,12 +134,17 @@ func (x *promExam) examine() {
 	}
 	x.alertmanagers()
 	serverUp, exporterUp := x.targets()
-	collided := x.collisions()
-	if serverUp && !collided && fine[whatServerJob] {
-		x.groups()
-		if exporterUp && fine[whatRules] && (fine[whatExporterJob] || x.e.Simulated) {
-			x.readings()
+	for _, what := range []string{whatServerJob, whatExporterJob} {
+		if ok, looked := fine[what]; looked && !ok {
+			return // what it does to the series is said there
 		}
+	}
+	if x.collisions() || !serverUp {
+		return
+	}
+	x.groups()
+	if ok, looked := fine[whatRules]; exporterUp && (ok || !looked) {
+		x.readings()
 	}
 }
 

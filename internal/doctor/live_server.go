@@ -26,10 +26,17 @@ func (x *live) tokens() []Check {
 		}
 		r.secret(what, t.File)
 	}
-	if x.TokenFile != "" && !slices.ContainsFunc(x.e.Tokens, func(t Token) bool { return t.File == x.TokenFile }) {
+	if x.TokenFile != "" && !slices.ContainsFunc(x.e.Tokens, func(t Token) bool { return sameFile(t.File, x.TokenFile) }) {
 		r.secret("token file", x.TokenFile)
 	}
 	return r.checks
+}
+
+// sameFile reports whether two names are one file's.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	two, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(one, two)
 }
 
 // secret looks who else may read or write a file.

@@ -201,8 +201,14 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 			map[string]string{"WRONG server: groups": "it has old, which the file has not", "WARN server: group old": "scalehook resume old"},
 		},
 		"something that only answers queries": {
-			func(w *world) { delete(w.answers, "/api/v1/rules") },
-			map[string]string{"WARN prometheus: configuration": "check-config --prometheus FILE does"},
+			func(w *world) {
+				delete(w.answers, "/api/v1/rules")
+				w.queries["unless on (uuid) uuid:"] = sample(2, "scaling_group", "web")
+			},
+			map[string]string{
+				"WARN prometheus: configuration": "check-config --prometheus FILE does",
+				"WRONG prometheus: readings":     "no VM of group web has a CPU reading",
+			},
 		},
 		"an alert that is renewed too seldom": {
 			func(w *world) {
@@ -240,6 +246,18 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 				w.queries["exported_uuid!="] = sample(4, "job", "kvm", "instance", "h:10071")
 			},
 			map[string]string{"WRONG prometheus: label collisions": "the target h:10071 (job kvm) has a label uuid of its own"},
+		},
+		"a job that hides a label, which is told once": {
+			func(w *world) {
+				w.answers["/api/v1/status/config"] = success(map[string]string{"yaml": `
+global: {scrape_interval: 15s}
+alerting: {alertmanagers: [{static_configs: []}]}
+scrape_configs: [{job_name: scalehook}, {job_name: kvm, static_configs: [{targets: [h], labels: {uuid: x}}]}]
+`})
+				w.queries["exported_uuid!="] = sample(4, "job", "kvm", "instance", "h:10071")
+				w.queries["unless on (uuid) uuid:"] = sample(2, "scaling_group", "web")
+			},
+			map[string]string{"WRONG prometheus: scrape of the exporter": "the published one becomes exported_uuid"},
 		},
 		"thresholds of other groups": {
 			func(w *world) { w.queries["high_threshold"] = sample(1, "scaling_group", "db") },
