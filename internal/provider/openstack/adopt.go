@@ -69,7 +69,7 @@ func (p *Provider) candidate(ctx context.Context, spec scaling.LaunchSpec) (*ser
 		if _, err = p.cloud.FindServer(ctx, spec.Name); err == nil {
 			return nil, scaling.Errorf(scaling.Temporary, "server %q appears just now", spec.Name)
 		}
-		return nil, scaling.Errorf(scaling.NotFound, "project %q: %w", project, err)
+		return nil, scaling.Errorf(scaling.NotFound, "project %q: %w; only servers of that project can be adopted: if it is in another one, give the provider credentials of that", project, err)
 	case 1:
 	default:
 		ids := make([]string, len(all))
