@@ -204,7 +204,7 @@ scrape_configs:
 
 	// The server goes away and comes back.
 	server.Kill(t)
-	p.await("how old it is", `^no answer since \d\d:\d\d:\d\d \([3-9]s\), (next try in|asking again)`, `data [3-9]s old`, `^  web-1 `)
+	p.await("how old it is", `^no answer since \d\d:\d\d:\d\d \(([3-9]|[1-9]\d)s\), (next try in|asking again)`, `data ([3-9]|[1-9]\d)s old`, `^  web-1 `)
 	p.keys("+", "y")
 	p.await("an order without an answer", `whether it was taken is not known`)
 	p.keys("n")

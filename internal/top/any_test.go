@@ -1,7 +1,9 @@
 package top
 
 import (
+	"flag"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +100,13 @@ func anyGroup(t *rapid.T) api.Group {
 // nothing that steers the terminal but colours.
 func TestAnythingIsDrawnWithinTheTerminal(t *testing.T) {
 	keys := []string{"j", "k", "tab", "+", "-", "h", "p", "y", "n", "/", "?", "esc", "enter", "pgdown", "home", "end", "w", "商", "backspace", "q"}
+	checks := false
+	flag.Visit(func(f *flag.Flag) { checks = checks || f.Name == "rapid.checks" })
+	if !checks && os.Getenv("RAPID_CHECKS") == "" {
+		if err := flag.Set("rapid.checks", "1000"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		m := clocked(nil, func(o *Options) { o.ASCII, o.Color = rapid.Bool().Draw(t, "ascii"), rapid.Bool().Draw(t, "colour") })
 		at := noon
@@ -122,13 +131,65 @@ func TestAnythingIsDrawnWithinTheTerminal(t *testing.T) {
 				m.Update(tea.PasteMsg{Content: anyText().Draw(t, "paste")})
 			}
 			checkSize(t, m)
-			for line := range strings.SplitSeq(text(m), "\n") {
-				for _, r := range line {
-					if unicode.In(r, unicode.Cc, unicode.Cf) {
-						t.Errorf("a line holds %U: %q", r, line)
-					}
-				}
-			}
+			checkHarmless(t, m)
 		}
 	})
+}
+
+// checkHarmless fails if anything in a frame but its own colours steers the terminal.
+func checkHarmless(t interface {
+	Helper()
+	Errorf(format string, args ...any)
+}, m *Model,
+) {
+	t.Helper()
+	for line := range strings.SplitSeq(text(m), "\n") {
+		for _, r := range line {
+			if unicode.In(r, unicode.Cc, unicode.Cf) {
+				t.Errorf("a line holds %U: %q", r, line)
+			}
+		}
+	}
+}
+
+// TestNothingThatTheServerSaysSteersTheTerminal has every text of the API hostile,
+// and every question and answer drawn.
+func TestNothingThatTheServerSaysSteersTheTerminal(t *testing.T) {
+	const evil = "a\x1b]0;title\x07\x9b2J\u202eb\r\n"
+	g := web(0.5)
+	g.Name, g.Mode, g.Settings.Victim, g.Verdict.Reason = evil, evil, evil, evil
+	g.Statuses, g.Problems = []string{evil}, []string{evil}
+	g.Pause = &api.Pause{By: evil, Reason: evil, Until: in(time.Hour)}
+	g.Conditions[0].Signal = evil
+	for i := range g.Instances {
+		x := &g.Instances[i]
+		x.Name, x.Address, x.Suspect, x.Failure, x.Member = evil, evil, evil, evil, &api.Member{State: evil, Health: evil}
+	}
+	for i := range g.Activities {
+		a := &g.Activities[i]
+		a.Kind, a.Cause = evil, api.Cause{Kind: evil, By: evil, Detail: evil}
+		a.Steps = append(a.Steps, api.Step{Name: evil, Error: evil})
+	}
+	old := g.Activities[0]
+	old.Ended, old.Outcome, old.Status, old.Launch = noon, evil, evil, evil
+	for _, err := range []error{nil, &client.Error{Code: 409, Type: api.ErrorRefused, Reason: evil}, &client.Error{Code: 500, Reason: evil}} {
+		m := clocked(&fake{err: err}, func(o *Options) { o.URL = evil })
+		size(m, 200, 80)
+		m.Update(answerMsg{at: noon, groups: []api.Group{g, quiet(evil+"2", 0.1)}, of: evil, recent: []api.Activity{old}})
+		if !strings.Contains(text(m), "ab") {
+			t.Errorf("the names are not there:\n%s", text(m))
+		}
+		for range 2 {
+			for _, key := range []string{"+", "-", "h", "p"} {
+				press(m, key)
+				checkHarmless(t, m)
+				checkSize(t, m)
+				settled(t, m, press(m, "y"))
+				checkHarmless(t, m)
+			}
+			press(m, "tab")
+		}
+		m.Update(answerMsg{at: noon, err: &client.Error{Code: 500, Reason: evil}})
+		checkHarmless(t, m)
+	}
 }

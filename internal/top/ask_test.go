@@ -34,6 +34,7 @@ func TestWhatIsAsked(t *testing.T) {
 // as before once it answers.
 func TestAServerThatDoesNotAnswerIsAskedLessOften(t *testing.T) {
 	m := clocked(&fake{}, nil)
+	m.life.end() // the commands themselves do nothing
 	now := noon
 	m.asking = false
 	var waits []int
@@ -44,7 +45,9 @@ func TestAServerThatDoesNotAnswerIsAskedLessOften(t *testing.T) {
 			m.Update(tickMsg{now})
 			if m.asking {
 				waits = append(waits, s)
-				m.Update(tickMsg{now})
+				if _, cmd := m.Update(tickMsg{now.Add(time.Minute)}); cmd() != nil {
+					t.Error("it is asked again before it has answered")
+				}
 				m.Update(answerMsg{at: now, groups: []api.Group{}, err: err})
 				return
 			}

@@ -5,6 +5,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/scalehook/scalehook/internal/api"
 )
 
 // press takes a key.
@@ -161,18 +163,15 @@ func (m *Model) propose(v verb) {
 	case !ok:
 		m.notice = "no group is selected"
 	default:
-		clean := g
-		clean.Name = m.glyphs.clean(g.Name)
-		m.confirm = newOrder(v, clean, nil, "")
+		var target *api.Instance
 		if m.focus == paneInstances {
 			for _, i := range m.shownInstances() {
 				if i.ID == m.instance {
-					i.Name = m.glyphs.clean(i.Name)
-					m.confirm = newOrder(v, clean, &i, "")
+					target = &i
 				}
 			}
 		}
-		m.confirm.group, m.confirm.key = g.Name, m.opts.NewKey()
+		m.confirm = newOrder(v, g, target, m.opts.NewKey())
 	}
 }
 
@@ -181,7 +180,7 @@ func (m *Model) pressConfirm(key string) tea.Cmd {
 	case "y", "Y":
 		o := *m.confirm
 		m.confirm, m.sending = nil, true
-		m.notice, m.alarm = fmt.Sprintf("sent to %s, waiting for the answer", m.glyphs.clean(o.group)), false
+		m.notice, m.alarm = fmt.Sprintf("sent to %s, waiting for the answer", o.group), false
 		return m.send(o)
 	case "n", "N", "esc":
 		m.notice = "nothing was ordered"

@@ -104,7 +104,7 @@ func (m *Model) footer() []string {
 		if m.confirm.again {
 			question = "No answer: whether it was taken is not known. y sends the same order again, which is never carried out twice; n leaves it. " + m.confirm.question + " y/n"
 		}
-		for _, line := range m.glyphs.wrap(question, m.width, most) {
+		for _, line := range m.glyphs.wrap(m.glyphs.clean(question), m.width, most) {
 			lines = append(lines, m.styles.bold.Render(line))
 		}
 	case m.notice != "":
