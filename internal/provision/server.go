@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/scalehook/scalehook/internal/cloud"
+	"github.com/scalehook/scalehook/internal/firstboot"
 )
 
 func keyResource() resource {
@@ -90,6 +91,7 @@ func serverResource() resource {
 				return nil
 			}
 			p.bootable()
+			p.understood()
 			s := *p.file.Server
 			it.Details = append(it.Details, fmt.Sprintf("make it: image %s, flavor %s", s.Image, s.Flavor))
 			return []step{{
@@ -159,8 +161,26 @@ func (f *File) userData() ([]byte, error) {
 	return text, nil
 }
 
+// understood notes what the image will not make of the user data.
+func (p *planner) understood() {
+	if p.image == nil {
+		return
+	}
+	text, err := p.file.userData()
+	if err != nil {
+		return // it was there when the file was read; making the server reports it
+	}
+	image := firstboot.Image{Name: p.image.Name, Distro: p.image.Properties["os_distro"]}
+	if warning := firstboot.Mismatch(image, firstboot.KindOf(string(text))); warning != "" {
+		p.plan.Notes = append(p.plan.Notes, "server.user_data: "+warning)
+	}
+}
+
 func compareServer(p *planner, it *Item) {
 	is, s := p.server, p.file.Server
+	if !it.Adopted {
+		p.understood()
+	}
 	if is.Status == "ERROR" {
 		why := is.Fault
 		if why == "" {

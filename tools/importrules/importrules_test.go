@@ -61,7 +61,7 @@ func arrows() map[string][]string {
 	allowed["internal/doctor"] = []string{"internal/config", "internal/client", "internal/api", "internal/source/ask"}
 	allowed["internal/suggest"] = contracts
 	allowed["internal/delivery"] = append([]string{"internal/api"}, contracts...)
-	allowed["internal/provision"] = append([]string{"internal/cloud"}, contracts...)
+	allowed["internal/provision"] = append([]string{"internal/cloud", "internal/firstboot"}, contracts...)
 	for _, source := range []string{"internal/source/prometheus", "internal/source/alertmanager"} {
 		allowed[source] = append([]string{"internal/source/ask"}, contracts...)
 	}
