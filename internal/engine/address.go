@@ -67,6 +67,9 @@ func (g *group) keepAddress(ctx context.Context, gc GroupConfig, s *scaling.Stat
 	now := g.eng.clock.steady()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.state.Released != nil {
+		return // since it was looked at; see settling
+	}
 	v := &g.address
 	wrong := v.err != nil || (to != nil && to.UUID != v.UUID)
 	for _, i := range s.Instances {
@@ -86,6 +89,14 @@ func (g *group) keepAddress(ctx context.Context, gc GroupConfig, s *scaling.Stat
 		ref = to.Ref()
 	}
 	wg.Go(func() { g.settleAddress(ctx, gc, a, ref) })
+}
+
+// settling reports whether a call for the public address is under way, which may
+// still move or mark it.
+func (g *group) settling() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.address.busy
 }
 
 // settleAddress asks where the address leads, moves it to the VM of ref if it leads

@@ -250,6 +250,21 @@ func (e *Engine) SetSources(m scaling.Meter, cs []scaling.Confirmer) { e.lookups
 // that takes too long Reload fails and has changed nothing.
 func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 	e.awaitReleased(ctx, groups)
+	if err := e.replace(ctx, groups); err != nil {
+		return err
+	}
+	// Without the lock, which every request needs: the store may keep its caller waiting.
+	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
+	defer cancel()
+	err := forgetReleased(cctx, e.opts.Store, func(name string) bool { _, err := e.group(name); return err == nil })
+	if err != nil {
+		e.log.Warn("a release is not ended; the next reload or start does it", "err", err)
+	}
+	return nil
+}
+
+// replace is Reload for what is in memory.
+func (e *Engine) replace(ctx context.Context, groups []GroupConfig) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var added []*group
@@ -307,9 +322,6 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 		}
 	}
 	e.assign()
-	if err := forgetReleased(ctx, e.opts.Store, func(name string) bool { return keep[name] }); err != nil {
-		e.log.Warn("a release is not ended; the next reload or start does it", "err", err)
-	}
 	return nil
 }
 

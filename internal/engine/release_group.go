@@ -109,7 +109,7 @@ func (g *group) letGo(ctx context.Context, gc GroupConfig, r scaling.Release) {
 	}
 	v.Reason = "the group is being released: its marks are taken off"
 	g.keep(v)
-	if g.observing() {
+	if g.observing() || g.settling() {
 		return
 	}
 	err := g.takeMarksOff(ctx, gc)

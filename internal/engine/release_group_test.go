@@ -31,15 +31,16 @@ type calls struct {
 func (c *calls) watch(r *rig) {
 	r.world.SetFaults(func(_ context.Context, point string, ref scaling.Ref) error {
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		call, at, _ := strings.Cut(point, ".")
 		if at == "before" && !slices.Contains([]string{"get", "list", "observe"}, call) {
 			c.all = append(c.all, strings.TrimSpace(call+" "+ref.Name))
 		}
-		if c.fail == nil {
+		fail := c.fail
+		c.mu.Unlock()
+		if fail == nil {
 			return nil
 		}
-		return c.fail(point, ref)
+		return fail(point, ref) // may take its time
 	})
 }
 
@@ -248,6 +249,41 @@ func TestReleaseOfAGroup(t *testing.T) {
 		r.awaitReleased()
 		if marked(r) != 0 {
 			t.Errorf("%d marked", marked(r))
+		}
+	})
+	scenario(t, "a move of the public address that is under way ends before any mark is taken off", func(r *rig) {
+		two(r)
+		withAddress(r)
+	}, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		r.await("the public address leads to one", func() bool { return r.leads() != "" })
+		other := "web-1"
+		if r.leads() == other {
+			other = "web-2"
+		}
+		if err := r.prov.MoveAddress(context.Background(), scaling.Ref{ID: r.id(other), Group: "web", Name: other}); err != nil {
+			t.Fatal(err)
+		}
+		var c calls
+		c.watch(r)
+		var moving, over atomic.Bool
+		c.failing(func(point string, _ scaling.Ref) error {
+			switch {
+			case point == "move_address.before":
+				moving.Store(true)
+				time.Sleep(4 * time.Second) // its deadline is 5 s
+			case point == "move_address.after":
+				over.Store(true)
+			case point == "let_go.before" && !over.Load():
+				t.Error("a mark is taken off while the address is moved")
+			}
+			return nil
+		})
+		r.await("it is brought back", moving.Load)
+		r.release(true)
+		r.awaitReleased()
+		if !over.Load() {
+			t.Error("it was not moved")
 		}
 	})
 	scenario(t, "a group that the configuration has no more forgets that it was released", two, func(r *rig) {

@@ -173,9 +173,9 @@ func growth(g Group, s *State) []Effect {
 	return out
 }
 
-// held says that the group is paused.
+// held says that the group is paused or was released.
 func held(s *State) string {
-	if s.Pause != nil {
+	if s.Pause != nil || s.Released != nil {
 		return ", once it is resumed"
 	}
 	return ""

@@ -32,6 +32,7 @@ func TestEffects(t *testing.T) {
 	was := []scaling.Group{base}
 	paused := serving(1)
 	paused.Pause = &scaling.Pause{Out: true, In: true}
+	letGo := &scaling.State{Group: "web", Released: &scaling.Release{By: "ops", At: at, Done: at}}
 	protected := serving(4)
 	protected.Instances[3].Protected = true
 	protected.Instances[2].Protected = true
@@ -54,6 +55,9 @@ func TestEffects(t *testing.T) {
 	}{
 		{"nothing changes", was, was, serving(2), nil},
 		{"what the group is about to do anyway is no effect", was, was, serving(0), nil},
+		{"a group that was released acts once it is resumed", was, with(func(g *scaling.Group) { g.Min = 2 }), letGo, []string{
+			"launch: min 1 → 2: launches 2 to fill it up to 2, once it is resumed",
+		}},
 		{"a new group that acts is filled up", nil, with(func(g *scaling.Group) { g.Min = 2 }), nil, []string{
 			"added: new group; it launches and removes by itself", "launch: launches 2 to fill it up to 2",
 		}},
