@@ -46,7 +46,7 @@ func (w *world) bare(ctx context.Context, res *result) error {
 	if err != nil {
 		return err
 	}
-	config := func(least int) string { return m.Yaml() + w.common(tokens) + w.bareGroup(least) }
+	config := func(least int) string { return m.Yaml() + w.common(tokens) + w.bareGroup(least, true) }
 	var srv *stage.Server
 	err = w.scr.step("scalehook", func() (err error) {
 		srv, err = s.StartServer(ctx, filepath.Join(w.o.bin, "scalehook"), address, "bare", config(1))
@@ -87,10 +87,16 @@ func (w *world) bare(ctx context.Context, res *result) error {
 	if err := w.empty(ctx, s, srv, "bare", config(0)); err != nil {
 		return err
 	}
-	return w.releaseAddress(ctx, g.PublicAddress)
+	without := m.Yaml() + w.common(tokens) + w.bareGroup(0, false)
+	return w.releaseAddress(ctx, s, srv, without, g.PublicAddress, "--url", "http://"+address, "--token-file", tokens.Operator)
 }
 
-func (w *world) bareGroup(least int) string {
+// bareGroup is the group, with a public address or without.
+func (w *world) bareGroup(least int, public bool) string {
+	address := ""
+	if public {
+		address = fmt.Sprintf("      public_address: {network: %s}\n", lab.External)
+	}
 	return fmt.Sprintf(`balancers:
   none: {direct: {check: {type: http, path: /health}}}
 groups:
@@ -104,8 +110,7 @@ groups:
     name: bare-{n}
     balancer: none
     port: 80
-%s      public_address: {network: %s}
-`, least, w.template(), lab.External)
+%s%s`, least, w.template(), address)
 }
 
 // leads is settled with one instance, to which the public address leads.
@@ -238,11 +243,48 @@ func (w *world) moveToAndFro(ctx context.Context, res *result, g api.Group, prob
 }
 
 // releaseAddress gives the group's address back: it is kept for as long as the group
-// is, so a person does.
-func (w *world) releaseAddress(ctx context.Context, address string) error {
-	return w.scr.step("openstack floating ip delete: the group's address is given back", func() error {
-		return w.client(ctx, nil, "floating", "ip", "delete", address)
+// asks for one, and after that until a person orders it to go. connect are the flags
+// with which the server is reached.
+func (w *world) releaseAddress(ctx context.Context, s *stage.Stage, srv *stage.Server, config, address string, connect ...string) error {
+	if _, err := s.Write("scalehook.yml", config, 0o600); err != nil {
+		return err
+	}
+	if err := srv.Run(ctx); err != nil {
+		return err
+	}
+	err := w.scr.step("scalehook cleanup: the group asks for no address any more, and the one that it had is given back", func() error {
+		limit, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for {
+			out, err := w.scalehook(limit, append([]string{"cleanup"}, connect...)...)
+			if err == nil && strings.Contains(out, "quarantined") && strings.Contains(out, address) {
+				w.scr.quote(out)
+				break
+			}
+			select {
+			case <-limit.Done():
+				return fmt.Errorf("%s is not listed: %w: %s", address, err, out)
+			case <-time.After(time.Second):
+			}
+		}
+		out, err := w.scalehook(ctx, append([]string{"cleanup", "--yes"}, connect...)...)
+		w.scr.quote(out)
+		if err != nil {
+			return err
+		}
+		var left []floating
+		if err := w.client(ctx, &left, "floating", "ip", "list", "--floating-ip-address", address); err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("the openstack client says that it is still there: %+v", left)
+		}
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return srv.Stop()
 }
 
 // leg is a port of this machine in the tenant network: without a balancer the

@@ -99,7 +99,7 @@ func (w *world) seed(ctx context.Context, res *result) error {
 	if len(g.Instances) != 1 || g.Primary != g.Instances[0].ID || g.Instances[0].Name != clone {
 		return fmt.Errorf("%s should be primary: %s", clone, stage.Short(g))
 	}
-	if err := w.afterSeed(ctx, res); err != nil {
+	if err := w.afterSeed(ctx, res, addresses[0].Address); err != nil {
 		return err
 	}
 	if res.Activities, err = srv.All(ctx); err != nil {
@@ -246,13 +246,19 @@ func (w *world) bothServe(ctx context.Context, res *result, srv *stage.Server, h
 	return nil
 }
 
-// afterSeed has the real client say what became of the baseline.
-func (w *world) afterSeed(ctx context.Context, res *result) error {
-	if _, err := w.checkCloud(ctx, clone); err != nil {
+// afterSeed has the real client say what became of the baseline: its server is gone,
+// its floating IP, which provisioning made, leads nowhere, and there is one more, the
+// clone's.
+func (w *world) afterSeed(ctx context.Context, res *result, provisioned string) error {
+	servers, err := w.checkCloud(ctx, clone)
+	if err != nil {
 		return err
 	}
 	var addresses []floating
 	if err := w.client(ctx, &addresses, "floating", "ip", "list"); err != nil {
+		return err
+	}
+	if err := onlyTheClones(addresses, provisioned, servers[0].Networks[network]); err != nil {
 		return err
 	}
 	var images []struct{ Name, Status string }
@@ -269,6 +275,25 @@ func (w *world) afterSeed(ctx context.Context, res *result) error {
 		return errors.New("no snapshot of the baseline was made before it was removed")
 	}
 	res.note("after the handover the openstack client sees %s alone, the snapshots %s and the floating IPs %+v", clone, strings.Join(snapshots, ", "), addresses)
+	return nil
+}
+
+// onlyTheClones reports floating IPs that are not as they should be after the handover:
+// the provisioned one leads nowhere, and one other to the clone, whose addresses these
+// are.
+func onlyTheClones(addresses []floating, provisioned string, clones []string) error {
+	free, leading := 0, 0
+	for _, a := range addresses {
+		switch {
+		case a.Address == provisioned && a.Fixed == "":
+			free++
+		case a.Address != provisioned && a.Fixed != "" && slices.Contains(clones, a.Fixed) && slices.Contains(clones, a.Address):
+			leading++
+		}
+	}
+	if free != 1 || leading != 1 || len(addresses) != 2 {
+		return fmt.Errorf("the openstack client says %+v, want %s, which leads nowhere, and one that leads to %s at %v", addresses, provisioned, clone, clones)
+	}
 	return nil
 }
 

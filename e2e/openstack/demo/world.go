@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,7 +110,8 @@ func (w *world) listen(ctx context.Context) error {
 
 // provisionFile is the seed's. The service's port is opened to the balancer, which
 // runs on this machine, and to the network itself, for the checks of the scenario
-// without a balancer.
+// without a balancer. "host" would not do: a plain member does not see the external
+// network's subnet, and the services are at a loopback address here.
 func provisionFile(clouds, key string) string {
 	return fmt.Sprintf(`name: demo
 owner: %s
@@ -255,35 +256,50 @@ func (w *world) tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = w.scr.step("openstack image delete: what was saved before removals stays until a person removes it", func() error {
-		var images []struct{ ID string }
-		if err := w.client(ctx, &images, "image", "list", "--private"); err != nil {
+	for _, group := range []string{"web", "bare"} {
+		err := w.scr.step("scalehook snapshot --group "+group+" --remove: what was saved before removals stays until a person says so", func() error {
+			out, err := w.scalehook(ctx, "snapshot", filepath.Join(w.dir, "provision.yml"), "--group", group, "--remove", "--yes")
+			w.scr.quote(out)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		for _, i := range images {
-			if err := w.client(ctx, nil, "image", "delete", i.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	}
+	return w.scr.step("nothing is left, says the openstack client", func() error { return w.nothingLeft(ctx) })
+}
+
+// nothingLeft has the real client list everything that a project can have here. What
+// every project has, and what others share with it, does not count.
+func (w *world) nothingLeft(ctx context.Context) error {
+	var others []struct{ ID string }
+	if err := w.client(ctx, &others, "network", "list", "--external"); err != nil {
 		return err
 	}
-	return w.scr.step("nothing is left, says the openstack client", func() error {
-		for _, what := range [][]string{
-			{"server", "list"}, {"port", "list"}, {"floating", "ip", "list"}, {"network", "list", "--internal"}, {"router", "list"}, {"image", "list", "--private"}, {"keypair", "list"},
-		} {
-			out, err := w.cloud.Client(ctx, lab.Member, what...)
-			if err != nil {
-				return err
-			}
-			if left := strings.TrimSpace(string(bytes.TrimSpace(out))); left != "[]" && left != "" {
-				return fmt.Errorf("left behind: openstack %s: %s", strings.Join(what, " "), left)
-			}
+	for _, what := range [][]string{
+		{"server", "list"},
+		{"port", "list"},
+		{"floating", "ip", "list"},
+		{"subnet", "list"},
+		{"network", "list", "--internal"},
+		{"router", "list"},
+		{"security", "group", "list"},
+		{"image", "list", "--private"},
+		{"keypair", "list"},
+	} {
+		var rows []map[string]any
+		if err := w.client(ctx, &rows, what...); err != nil {
+			return err
 		}
-		return nil
-	})
+		for _, row := range rows {
+			shared := slices.ContainsFunc(others, func(n struct{ ID string }) bool { return what[0] == "subnet" && row["Network"] == n.ID })
+			if shared || what[0] == "security" && row["Name"] == "default" {
+				continue
+			}
+			return fmt.Errorf("left behind: openstack %s: %v", strings.Join(what, " "), row)
+		}
+	}
+	return nil
 }
 
 func (w *world) logs(out io.Writer) {
