@@ -200,6 +200,12 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 			},
 			map[string]string{"WRONG server: groups": "it has old, which the file has not", "WARN server: group old": "scalehook resume old"},
 		},
+		"a group that was released": {
+			func(w *world) {
+				w.answers["/api/v1/groups"] = `{"status": "success", "data": [{"name": "web", "released": {"by": "ops", "done": "2026-11-22T12:00:00Z"}}]}`
+			},
+			map[string]string{"WARN server: group web": "released by ops, so nothing is done for it"},
+		},
 		"something that only answers queries": {
 			func(w *world) {
 				delete(w.answers, "/api/v1/rules")
