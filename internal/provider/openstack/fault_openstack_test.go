@@ -188,11 +188,23 @@ func faultError(t *testing.T, s *site) {
 			t.Error(err)
 		}
 	}
-	p := s.provider(t, s.cloud, func(t *openstack.Template) { t.AvailabilityZone = "nova:nowhere" })
+	// No room is the same class as an exceeded quota, and only Nova's words tell which.
+	huge := s.owner + "-huge"
+	s.OpenStack(t, lab.Admin, "flavor", "create", "--ram", "128", "--disk", "5000000", "--vcpus", "1", huge)
+	t.Cleanup(func() { s.Client(context.WithoutCancel(t.Context()), lab.Admin, "flavor", "delete", huge) })
+	p := s.provider(t, s.cloud, func(t *openstack.Template) { t.Flavor = huge })
 	_, ref, err := s.create(t, p, 5)
-	if scaling.ClassOf(err) != scaling.Permanent && scaling.ClassOf(err) != scaling.Quota {
-		t.Errorf("a host that there is not: %v (%s)", err, scaling.ClassOf(err))
+	wantError(t, "Create of what no host has room for", err, scaling.Quota, "is in ERROR: No valid host was found")
+	if strings.Contains(strings.ToLower(fmt.Sprint(err)), "quota") {
+		t.Errorf("no room reads like a quota: %v", err)
 	}
+	if err := p.Delete(step(t), ref); err != nil {
+		t.Error(err)
+	}
+	// To name a host is an administrator's right: refused at once, and no later launch helps.
+	p = s.provider(t, s.cloud, func(t *openstack.Template) { t.AvailabilityZone = "nova:nowhere" })
+	_, ref, err = s.create(t, p, 5)
+	wantError(t, "Create at a host by its name", err, scaling.Permanent, "forced_host")
 	if err := p.Delete(step(t), ref); err != nil {
 		t.Error(err)
 	}
