@@ -1,18 +1,24 @@
 package main
 
 import (
-	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/client"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
@@ -112,11 +118,11 @@ func (p *pane) clean() {
 const topConfig = `owner: test
 tokens:
   - {name: ops, role: operator, file: ops.token}
-monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 4s}
-prometheus: {url: "http://%s"}
+monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 30s}
+prometheus: {url: "%s"}
 providers:
   sim:
-    simulated: {boot_time: 1s, shutdown_time: 100ms, drain_time: 1s, directory: world, load: {web: [{after: 0s, vcpus: 1.6}]}}
+    simulated: {boot_time: 1s, shutdown_time: 100ms, drain_time: 1s, directory: world}
 balancers:
   pool: {simulated: {provider: sim}}
 groups:
@@ -124,12 +130,55 @@ groups:
   web: {mode: scale_out_only, min: 1, max: 3, high: 70%%, low: 20%%, warm_up: 1s, port: 80, name: "web-{n}"}
 `
 
-// TestTopInATerminal drives the dashboard of a real server, whose CPU readings come
-// from a real Prometheus, in a real terminal.
+// readings answers as Prometheus does, with what a load of 1.6 vCPUs makes of the VMs
+// of the group web, and next to nothing for others. A real one, scraped once a second,
+// has no readings at all while the machine is busy with other tests.
+type readings struct {
+	server string // the address of scalehook
+	mu     sync.Mutex
+	known  []api.Group
+}
+
+func (r *readings) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := float64(time.Now().UnixMilli()) / 1000
+	type sample struct {
+		Metric map[string]string `json:"metric"`
+		Value  [2]any            `json:"value"`
+	}
+	all := []sample{{map[string]string{}, [2]any{now, strconv.FormatFloat(now, 'f', 3, 64)}}}
+	if strings.Contains(req.FormValue("query"), "utilization") {
+		c, err := client.New(client.Options{URL: "http://" + r.server, HTTP: &http.Client{Timeout: time.Second}})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if groups, err := c.Groups(req.Context()); err == nil {
+			r.known = groups
+		}
+		for _, g := range r.known {
+			cpu := 0.02
+			if g.Name == "web" {
+				cpu = min(1, 1.6/float64(max(1, g.InService)))
+			}
+			for _, i := range g.Instances {
+				for record, v := range map[string]float64{"uuid:libvirt_domain_cpu_utilization:ratio": cpu, "uuid:libvirt_domain_cpu_sample_timestamp_seconds:max": now} {
+					all = append(all, sample{map[string]string{"__name__": record, "uuid": i.UUID}, [2]any{now, strconv.FormatFloat(v, 'f', 3, 64)}})
+				}
+			}
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "vector", "result": all}})
+}
+
+// TestTopInATerminal drives the dashboard of a real server in a real terminal.
 func TestTopInATerminal(t *testing.T) {
-	testenv.Need(t, testenv.Program("tmux"), testenv.Program("prometheus"))
+	testenv.Need(t, testenv.Program("tmux"))
 	dir := t.TempDir()
-	address, prometheus := testenv.FreeAddress(t), testenv.FreeAddress(t)
+	address := testenv.FreeAddress(t)
+	prometheus := httptest.NewServer(&readings{server: address})
+	defer prometheus.Close()
 	write := func(name, text string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -137,29 +186,12 @@ func TestTopInATerminal(t *testing.T) {
 		}
 	}
 	write("ops.token", "operator-token-0123456789\n")
-	write("scalehook.yml", fmt.Sprintf(topConfig, prometheus))
-	var rules bytes.Buffer
-	if code := execute(t.Context(), []string{"rules", "--scrape-interval", "1s"}, os.Getenv, &rules, &rules); code != exitOK {
-		t.Fatal(rules.String())
-	}
-	write("rules.yml", rules.String())
-	write("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
-rule_files: [rules.yml]
-scrape_configs:
-  - {job_name: scalehook, static_configs: [{targets: [%q]}]}
-`, address))
-	start := func(program string, ready func() error, args ...string) *testenv.Process {
-		t.Helper()
-		cmd := exec.Command(testenv.Path(t, program), args...)
-		cmd.Dir = dir
-		return testenv.Start(t, cmd, ready)
-	}
-	start("prometheus", testenv.OK("http://"+prometheus+"/-/ready"),
-		"--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", "--web.listen-address="+prometheus)
+	write("scalehook.yml", fmt.Sprintf(topConfig, prometheus.URL))
 	serve := func() *testenv.Process {
 		t.Helper()
-		return start("scalehook", testenv.OK("http://"+address+"/-/ready"),
-			"serve", "--config.file=scalehook.yml", "--storage.path=data", "--web.listen-address="+address)
+		cmd := exec.Command(testenv.Path(t, "scalehook"), "serve", "--config.file=scalehook.yml", "--storage.path=data", "--web.listen-address="+address)
+		cmd.Dir = dir
+		return testenv.Start(t, cmd, testenv.OK("http://"+address+"/-/ready"))
 	}
 	server := serve()
 
@@ -219,7 +251,7 @@ scrape_configs:
 
 	p.keys("q")
 	p.clean()
-	p.await("the shell and what it showed", `before`, `^shell>`)
+	p.await("the shell and what it showed", `before`, `^shell> *$`)
 	p.run("echo still-$((40+2))")
 	p.await("a terminal that echoes", `^shell> echo still`, `^still-42`)
 
