@@ -3,7 +3,7 @@
 # (tools/as-root), and leaves nothing of its own in the tree.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean demo-openstack tour bench-exporter bench-engine fuzz check-dashboards lint fmt clean
+.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean demo-openstack tour bench-exporter bench-engine deb fuzz check-dashboards lint fmt clean
 
 GO      := tools/env go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -62,6 +62,9 @@ bench-engine: ## 10,000 groups with 100,000 instances, and 1,000 posts a second,
 	$(GO) build -o bin/benchengine ./e2e/benchengine
 	@tools/env bin/benchengine $(BENCH_FLAGS)
 
+deb: build ## Debian packages of both programs into dist/
+	@tools/env tools/deb
+
 fuzz: ## Run every fuzz test for FUZZTIME (20s) each
 	@tools/fuzz $(or $(FUZZTIME),20s)
 
@@ -75,4 +78,4 @@ fmt: ## Format the Go code
 	@tools/env sh -c '.cache/bin/golangci-lint fmt ./... 2>/dev/null || gofmt -w $$(find . -name "*.go" -not -path "./.cache/*")'
 
 clean: ## Remove what was built; .cache (Go, linters, images) stays
-	rm -rf bin
+	rm -rf bin dist

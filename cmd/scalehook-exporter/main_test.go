@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +92,35 @@ func TestTheManualPageHasEveryFlagAndIsTheSameEveryTime(t *testing.T) {
 	}
 }
 
+// systemd stands in for it. What it returns waits until a state was told.
+func systemd(t *testing.T) (told func(state string)) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	t.Setenv("NOTIFY_SOCKET", socket)
+	t.Setenv("WATCHDOG_USEC", "200000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	return func(state string) {
+		t.Helper()
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		for buf := make([]byte, 1024); ; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				t.Fatalf("waiting for %s: %v", state, err)
+			}
+			if string(buf[:n]) == state {
+				return
+			}
+		}
+	}
+}
+
 func TestProgramServesUntilItIsStopped(t *testing.T) {
 	library, err := filepath.Glob("/usr/lib*/*/libvirt.so.0")
 	if more, err2 := filepath.Glob("/usr/lib*/libvirt.so.0"); err == nil {
@@ -102,6 +134,7 @@ func TestProgramServesUntilItIsStopped(t *testing.T) {
 	})
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	address := testenv.FreeAddress(t)
+	told := systemd(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var log bytes.Buffer
@@ -123,10 +156,12 @@ func TestProgramServesUntilItIsStopped(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		return fmt.Sprintf("%d %s", resp.StatusCode, body), err
 	}
-	testenv.Eventually(t, 30*time.Second, "the exporter", func() error {
-		_, err := get(http.MethodGet, "/-/healthy")
-		return err
-	})
+	told("READY=1")
+	if _, err := get(http.MethodGet, "/-/healthy"); err != nil {
+		t.Errorf("it was ready and took no connection: %v", err)
+	}
+	told("WATCHDOG=1")
+	told("WATCHDOG=1")
 	for _, test := range []struct{ method, path, status, text string }{
 		{http.MethodGet, "/-/healthy", "200", "healthy"},
 		{http.MethodGet, "/m", "200", `libvirt_domain_vcpus{domain="test",uuid="6695eb01-f6a4-8304-79aa-97f2502e193f"} 2`},
@@ -142,6 +177,7 @@ func TestProgramServesUntilItIsStopped(t *testing.T) {
 		}
 	}
 	stop()
+	told("STOPPING=1")
 	select {
 	case err := <-done:
 		if err != nil {

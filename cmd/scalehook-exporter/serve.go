@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -123,16 +125,53 @@ func routes(o *options, x *exporter.Exporter) (http.Handler, error) {
 	return mux, nil
 }
 
+// listening returns a channel that is closed once connections are taken at every
+// address; at those that systemd passes they are from before the start.
+func listening(server *http.Server, flags *web.FlagConfig) <-chan struct{} {
+	up := make(chan struct{})
+	var missing atomic.Int64
+	missing.Store(1)
+	if !*flags.WebSystemdSocket {
+		missing.Store(int64(len(*flags.WebListenAddresses)))
+	}
+	server.BaseContext = func(net.Listener) context.Context {
+		if missing.Add(-1) == 0 {
+			close(up)
+		}
+		return context.Background()
+	}
+	return up
+}
+
+// feed ticks when systemd's watchdog is due, or now and then where there is none.
+func feed() *time.Ticker {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every <= 0 {
+		every = time.Hour
+	}
+	return time.NewTicker(every / 2)
+}
+
 // listen serves until ctx ends, then lets the scrapes that are under way finish.
 func listen(ctx context.Context, server *http.Server, flags *web.FlagConfig, logger *slog.Logger) error {
 	failed := make(chan error, 1)
+	up := listening(server, flags)
 	go func() { failed <- web.ListenAndServe(server, flags, logger) }()
-	// Not being started by systemd is no error.
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve metrics: %w", err)
-	case <-ctx.Done():
+	fed := feed()
+	defer fed.Stop()
+	for serving := true; serving; {
+		// Not being started by systemd is no error.
+		select {
+		case err := <-failed:
+			return fmt.Errorf("serve metrics: %w", err)
+		case <-up:
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+			up = nil
+		case <-fed.C:
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+		case <-ctx.Done():
+			serving = false
+		}
 	}
 	logger.Info("stopping")
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)

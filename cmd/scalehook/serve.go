@@ -233,6 +233,8 @@ func (a *app) close() error {
 // reload reads the configuration again. Everything that can fail is done before
 // anything that is in force is replaced.
 func (a *app) reload(ctx context.Context) (effects []scaling.Effect, err error) {
+	a.notify(daemon.SdNotifyReloading)
+	defer a.notify(daemon.SdNotifyReady)
 	err = a.reloader.reload(ctx, func(next *config.Runtime) error {
 		var err error
 		if effects, err = a.engine.Effects(ctx, next.Groups); err != nil {
@@ -299,12 +301,17 @@ func (a *app) ready() error {
 	return nil
 }
 
+// notify tells systemd, where it is there to be told, of a change of state.
+func (a *app) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		a.log.Warn("systemd could not be told", "state", state, "err", err)
+	}
+}
+
 // tellSystemd says that the server is up and, where systemd watches, that the
 // engine still answers.
 func (a *app) tellSystemd(ctx context.Context) error {
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		a.log.Warn("systemd could not be told", "err", err)
-	}
+	a.notify(daemon.SdNotifyReady)
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
 		every = time.Hour

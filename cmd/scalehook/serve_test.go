@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/prometheus/common/promslog"
 	"go.uber.org/goleak"
+
+	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 const minimalConfig = `
@@ -57,7 +60,9 @@ func TestServeTellsSystemdAndLeavesNothingBehind(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, testFlags(t), io.Discard) }()
+	flags := testFlags(t)
+	flags.listen, flags.lifecycle, flags.insecure = []string{testenv.FreeAddress(t)}, true, true
+	go func() { ended <- serve(ctx, flags, io.Discard) }()
 	await := func(want string) {
 		t.Helper()
 		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
@@ -76,6 +81,23 @@ func TestServeTellsSystemdAndLeavesNothingBehind(t *testing.T) {
 	await("READY=1")
 	await("WATCHDOG=1")
 	await("WATCHDOG=1")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+flags.listen[0]+"/-/reload", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	answer, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("reload: %s", answer.Status)
+	}
+	await("RELOADING=1")
+	await("READY=1")
 	cancel()
 	await("STOPPING=1")
 	if err := <-ended; err != nil {
