@@ -88,11 +88,11 @@ func (m *Model) chart(g api.Group, width, rows int) []string {
 		p.put(m.glyphs.right(label, labels-1)+" ", key, style)
 		p.put(strings.Repeat(empty, max(0, plot-len(samples))), key, style)
 		for _, s := range samples {
-			if !s.ok {
+			if !s.ok && row == 0 {
 				p.put(m.glyphs.gap, "dim", m.styles.dim)
 				continue
 			}
-			if cell := m.cell(m.bar(s.value, rows), row); cell != m.glyphs.bars[0] {
+			if cell := m.cell(m.bar(s.value, rows), row); s.ok && cell != m.glyphs.bars[0] {
 				l := levelOf(s.value, g.Settings, m.opts.Yellow)
 				p.put(cell, l, m.styles.of(l))
 				continue

@@ -62,6 +62,7 @@ func TestFrames(t *testing.T) {
 			m.Update(answerMsg{at: in(70 * time.Second), err: fmt.Errorf("%w: connection refused", client.ErrUnreachable)})
 			m.Update(tickMsg{in(72 * time.Second)})
 		}},
+		{name: "no-reading", width: 80, height: 24, groups: func(int) []api.Group { return []api.Group{quiet("api", -1)} }},
 		{name: "many", width: 80, height: 24, groups: many, do: func(m *Model) {
 			press(m, "j", "j", "j", "j", "j", "j", "j", "tab", "pgdown", "pgdown", "j")
 		}},

@@ -171,6 +171,9 @@ func (m *Model) chartLines(g api.Group, lines int) []string {
 	if m.width >= 72 {
 		title += fmt.Sprintf(", %s a column", m.opts.Interval)
 	}
+	if !slices.ContainsFunc(m.seen[g.Name], func(s sample) bool { return s.ok }) {
+		title = "average CPU: no reading since top began at " + m.began.Format(time.TimeOnly)
+	}
 	return append([]string{m.styles.dim.Render(m.glyphs.cut(title, m.width))}, m.chart(g, m.width, lines-1)...)
 }
 
