@@ -211,6 +211,7 @@ func (s *site) path(name string) string { return s.stage.Path(name) }
 // at each step what there is.
 func TestTheSeedsScenario(t *testing.T) {
 	s := startSite(t, "scnseed", lab.Options{})
+	s.plan()
 	s.t.Logf("provision:\n%s", s.provision())
 	now := s.state()
 	now.expect(t, "provisioned", "vm-test", 1, "vm-test")
@@ -268,6 +269,8 @@ func TestTheSeedsScenario(t *testing.T) {
 	if len(lost) > 0 || by["vm-test"] == 0 || by["vm-test-clone"] == 0 {
 		t.Errorf("%d of %d requests were lost: %s", len(lost), sent, strings.Join(lost[:min(5, len(lost))], "; "))
 	}
+	s.saves(2)
+	s.cleansUp()
 	s.empty(g)
-	s.forget()
+	s.forgets(t)
 }
