@@ -14,6 +14,7 @@ import (
 
 	"github.com/scalehook/scalehook/exporter"
 	"github.com/scalehook/scalehook/internal/config"
+	"github.com/scalehook/scalehook/internal/delivery"
 	"github.com/scalehook/scalehook/internal/doctor"
 	"github.com/scalehook/scalehook/webhook"
 )
@@ -40,13 +41,19 @@ func (o doctorFlags) lookAtPath(ctx context.Context, cmd *cobra.Command, r *remo
 	if err != nil {
 		return err
 	}
-	list := tokens(runtime.Tokens)
+	list, receivers := tokens(runtime.Tokens), hooks(runtime.Webhooks)
 	checks := doctor.Live{
 		Config: c, Runtime: runtime, Server: server, ServerURL: r.url, TokenFile: r.tokenFile,
 		Version: version.Version, Receivers: o.receivers,
 		CheckToken: func(i int) error {
 			if err := webhook.CheckTokens(list[i : i+1]); err != nil {
 				return c.TokenProblem(i, err)
+			}
+			return nil
+		},
+		CheckWebhook: func(i int) error {
+			if err := delivery.Check(receivers[i]); err != nil {
+				return c.WebhookProblem(i, err)
 			}
 			return nil
 		},

@@ -153,6 +153,8 @@ func documented(t *testing.T, checks []Check) {
 		switch {
 		case strings.HasPrefix(what, "token ") && what != "token file":
 			what = "token NAME"
+		case strings.HasPrefix(what, "webhook "):
+			what = "webhook NAME"
 		case strings.HasPrefix(what, "group "):
 			what = "group NAME"
 		case c.Part == PartProviders:

@@ -27,6 +27,8 @@ type Live struct {
 	Receivers []string
 	// CheckToken reads the token of that index as the server does.
 	CheckToken func(index int) error
+	// CheckWebhook reads what the webhook of that index needs as the server does.
+	CheckWebhook func(index int) error
 }
 
 // Examine asks everybody once and changes nothing. It blocks until all have answered
@@ -53,7 +55,7 @@ func (l Live) Examine(ctx context.Context) []Check {
 			x.alertmanagerErr = f.Err
 		}
 	}
-	all := x.tokens()
+	all := append(x.tokens(), x.webhooks()...)
 	all = append(all, x.server(ctx)...)
 	all = append(all, x.prometheus(ctx)...)
 	all = append(all, x.alertmanager(ctx)...)

@@ -32,6 +32,20 @@ func (x *live) tokens() []Check {
 	return r.checks
 }
 
+// webhooks looks at what those that are told of ended activities need. Nothing is sent.
+func (x *live) webhooks() []Check {
+	r := &report{part: PartConfiguration}
+	for i, w := range x.Config.Webhooks {
+		what := "webhook " + w.Name
+		if err := x.CheckWebhook(i); err != nil {
+			r.bad(0, what, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+			continue
+		}
+		r.secret(what, w.SecretFile)
+	}
+	return r.checks
+}
+
 // sameFile reports whether two names are one file's.
 func sameFile(a, b string) bool {
 	one, err := os.Stat(a)
@@ -50,7 +64,7 @@ func (r *report) secret(what, file string) {
 	case mode&0o007 != 0:
 		r.bad(0, what, "%s has mode %04o, and everybody on this machine may use it: chmod 640 %s", file, mode, file)
 	case mode&0o020 != 0:
-		r.bad(0, what, "%s has mode %04o, and its group may put another token into it: chmod 640 %s", file, mode, file)
+		r.bad(0, what, "%s has mode %04o, and its group may put another into it: chmod 640 %s", file, mode, file)
 	default:
 		r.ok(what, "%s, mode %04o", file, mode)
 	}

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -24,6 +25,7 @@ import (
 type world struct {
 	answers map[string]string // by path
 	queries map[string]string // what a query with this text in it results in
+	webhook error             // what is wrong with the one that is configured
 	*httptest.Server
 }
 
@@ -137,11 +139,12 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (w *world) examine(t *testing.T) []doctor.Check {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"am.token": "alerts-token-0123456789\n", "scalehook.yml": fmt.Sprintf(`
+	for name, text := range map[string]string{"am.token": "alerts-token-0123456789\n", "audit.secret": "audit-secret-0123456789\n", "scalehook.yml": fmt.Sprintf(`
 owner: test
 prometheus: {url: %[1]q}
 alertmanagers: [{url: %[1]q}]
 tokens: [{name: am, role: alerts, file: am.token}]
+webhooks: [{name: audit, url: "https://audit.example/", secret_file: audit.secret}]
 providers:
   kvm: {libvirt: {uri: "test:///default"}}
 balancers: {none: {direct: {}}}
@@ -171,7 +174,7 @@ groups:
 	defer cancel()
 	return doctor.Live{
 		Config: c, Runtime: runtime, Server: server, ServerURL: w.URL, Version: "1",
-		CheckToken: func(int) error { return nil },
+		CheckToken: func(int) error { return nil }, CheckWebhook: func(int) error { return w.webhook },
 	}.Examine(ctx)
 }
 
@@ -199,6 +202,10 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 				w.answers["/api/v1/groups"] = `{"status": "success", "data": [{"name": "web"}, {"name": "old", "pause": {"out": true}}]}`
 			},
 			map[string]string{"WRONG server: groups": "it has old, which the file has not", "WARN server: group old": "scalehook resume old"},
+		},
+		"a webhook whose files cannot be read": {
+			func(w *world) { w.webhook = errors.New("scalehook.yml:6: no such file") },
+			map[string]string{"WRONG configuration: webhook audit": "no such file"},
 		},
 		"a group that was released": {
 			func(w *world) {
