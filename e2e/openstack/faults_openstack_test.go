@@ -86,22 +86,17 @@ func (s *site) whole(step string, view api.Group, snapshots int) {
 }
 
 // TestItIsKilledAndStartedAgain kills the server before and after every change at the
-// cloud that a create, a handover and a removal consist of. The next start finishes or undoes what was under way; nothing is there twice.
+// cloud that an adoption, a create, a handover and a removal consist of. The next start
+// finishes or undoes what was under way; nothing is there twice.
 func TestItIsKilledAndStartedAgain(t *testing.T) {
 	s, g := startPair(t, "scnkill", lab.Options{})
+	for _, point := range adoptPoints() {
+		t.Run("adoption killed at "+point, func(t *testing.T) { s.killStart(t, g, point) })
+	}
 	s.serve(s.bin.scalehook, g)
-	s.await("the baseline is adopted", count(1))
+	s.whole("adopted", s.await("the baseline is adopted", count(1)), 0)
 	snapshots := 0
-	for _, round := range []struct{ create, handover, remove string }{
-		{"create port.before", "move floating IP.before", "create snapshot.before"},
-		{"create port.after", "move floating IP.after", "create snapshot.after"},
-		{"tag port.before", "", "delete snapshot.before"},
-		{"tag port.after", "", "delete snapshot.after"},
-		{"create server.before", "", "delete server.before"},
-		{"create server.after", "", "delete server.after"},
-		{"tag server.before", "", "delete port.before"},
-		{"tag server.after", "", "delete port.after"},
-	} {
+	for _, round := range pairRounds() {
 		for _, kill := range []struct {
 			point, order string
 			instances    int
@@ -130,6 +125,128 @@ func TestItIsKilledAndStartedAgain(t *testing.T) {
 	s.forget()
 }
 
+// TestItIsKilledWithAddressesOfItsOwn is the same for what only groups have whose
+// floating IPs scalehook makes: one per member, or one for the group.
+func TestItIsKilledWithAddressesOfItsOwn(t *testing.T) {
+	s := startSite(t, "scnown", lab.Options{})
+	s.provision("--no-snapshot")
+	s.monitor()
+	s.guests.open()
+
+	g := group{min: 1, max: 2, floating: true}
+	s.serve(s.bin.scalehook, g)
+	s.own("filled", s.await("the group is filled", count(1)), "")
+	for _, round := range memberRounds() {
+		t.Run("scale-out killed at "+round.create, func(t *testing.T) { s.killAt(t, g, round.create, "scale-out") })
+		s.own("after "+round.create, s.await("after "+round.create, count(2)), "")
+		if round.remove != "" {
+			t.Run("handover killed at "+round.remove, func(t *testing.T) { s.killAt(t, g, round.remove, "handover") })
+		} else {
+			s.order("handover")
+		}
+		s.own("after a handover", s.await("after a handover", count(1)), "")
+		if t.Failed() {
+			break
+		}
+	}
+	s.drain(g)
+
+	g = group{min: 1, max: 2, public: "new"}
+	for _, point := range publicPoints() {
+		t.Run("a new address killed at "+point, func(t *testing.T) { s.killStart(t, g, point) })
+	}
+	s.serve(s.bin.scalehook, g)
+	view := s.await("the address is made", leads(1))
+	s.own("the address is made", view, view.PublicAddress)
+	for _, point := range publicMoves() {
+		t.Run("handover killed at "+point, func(t *testing.T) { s.killAt(t, g, point, "handover") })
+		after := s.await("after "+point, leads(1))
+		s.own("after "+point, after, view.PublicAddress)
+	}
+	s.drain(g)
+	if now := s.state(); len(now.floating) != 2 {
+		t.Errorf("the floating IPs are %+v; want vm-test's and the group's, which outlives its members", now.floating)
+	}
+	s.client(nil, "floating", "ip", "delete", view.PublicAddress)
+	s.t.Logf("provision --destroy:\n%s", s.provision("--destroy"))
+	s.forget()
+}
+
+// leads is settled with so many, and the public address leads to the primary.
+func leads(n int) func(api.Group) error {
+	return func(g api.Group) error {
+		if err := count(n)(g); err != nil {
+			return err
+		}
+		for _, i := range g.Instances {
+			if i.ID == g.Primary && i.UUID == g.PublicUUID && g.PublicAddress != "" {
+				return nil
+			}
+		}
+		return fmt.Errorf("the address %q leads to %q", g.PublicAddress, g.PublicUUID)
+	}
+}
+
+// own checks with the client that there are vm-test, which no group has, and the servers
+// of the group, each with one port; and that the floating IPs are vm-test's and either
+// one per server of the group, at which HAProxy uses it, or public, which leads to the
+// primary.
+func (s *site) own(step string, view api.Group, public string) {
+	s.t.Helper()
+	now := s.state()
+	var used []string
+	want := map[string]string{} // by where it leads
+	primary := ""
+	for _, i := range view.Instances {
+		if i.ID == view.Primary {
+			primary = i.Name
+		}
+	}
+	leading := append(stage.Serving(view), "vm-test")
+	if len(now.servers) != len(leading) || len(now.ports) > len(leading)+2 {
+		s.t.Errorf("%s: the servers are %v with %d ports in all, want %v", step, now.servers, len(now.ports), leading)
+	}
+	if public != "" {
+		leading = []string{primary, "vm-test"}
+	}
+	for _, name := range leading {
+		want[now.fixed(name)] = name
+	}
+	if len(now.floating) != len(want) {
+		s.t.Errorf("%s: the floating IPs are %+v, want one to each of %v", step, now.floating, leading)
+	}
+	for _, f := range now.floating {
+		name, ok := want[f.Fixed]
+		delete(want, f.Fixed)
+		switch {
+		case !ok:
+			s.t.Errorf("%s: floating IP %s leads to %q, want one to each of %v", step, f.Address, f.Fixed, leading)
+		case public != "" && name == primary && f.Address != public:
+			s.t.Errorf("%s: the group's address is %s, and was %s", step, f.Address, public)
+		case name != "vm-test":
+			used = append(used, f.Address)
+		}
+	}
+	if public != "" {
+		used = nil
+		for _, name := range stage.Serving(view) {
+			used = append(used, now.fixed(name))
+		}
+	}
+	s.pool(used...)
+}
+
+// killStart starts the server with a fault, and it is killed there without an order.
+func (s *site) killStart(t *testing.T, g group, point string) {
+	t.Helper()
+	s.serve(s.bin.faulty, g, "SCALEHOOK_FAULT="+point+":1")
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := s.server.Killed(ctx); err != nil {
+		t.Fatalf("at %s: %v", point, err)
+	}
+}
+
 // killAt runs the server with a fault until it is killed there, and starts it again
 // without. An order is given unless one like it is under way.
 func (s *site) killAt(t *testing.T, g group, point, order string) {
@@ -141,7 +258,7 @@ func (s *site) killAt(t *testing.T, g group, point, order string) {
 	if err := s.server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	s.serve(s.bin.faulty, g, "SCALEHOOK_FAULT=openstack."+point+":1")
+	s.serve(s.bin.faulty, g, "SCALEHOOK_FAULT="+point+":1")
 	if len(under.Activities) == 0 {
 		s.ready()
 		s.order(order)

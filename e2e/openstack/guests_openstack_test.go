@@ -34,7 +34,14 @@ type guests struct {
 
 	mu      sync.Mutex
 	running map[string]*guest // by uuid
+	doors   map[string]*door  // by floating IP and uuid; nil: nobody answers there
 	seen    map[string]int    // answered, by name
+}
+
+// door is a guest's floating IP: the machine has that address too while it leads there.
+type door struct {
+	address string
+	web     *http.Server
 }
 
 // guest is one of them.
@@ -76,8 +83,65 @@ func startGuests(t *testing.T, p *project) *guests {
 		for _, one := range g.running {
 			_ = one.web.Close()
 		}
+		for _, one := range g.doors {
+			g.shut(context.Background(), one)
+		}
 	})
 	return g
+}
+
+// open has the guests answer at their floating IPs too, from now on.
+func (g *guests) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.doors = map[string]*door{}
+}
+
+// lookAtDoors has those guests answer at their floating IPs that run. The caller holds mu.
+func (g *guests) lookAtDoors(ctx context.Context) error {
+	if g.doors == nil {
+		return nil
+	}
+	rows, err := g.p.SQL(ctx, fmt.Sprintf(`select f.floating_ip_address, p.device_id
+from neutron.floatingips f join neutron.ports p on p.id = f.fixed_port_id where f.project_id = '%s'`, g.p.id))
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for row := range strings.SplitSeq(rows, "\n") {
+		f := strings.Split(row, "\t")
+		if len(f) != 2 || g.running[f[1]] == nil {
+			continue
+		}
+		there[row] = true
+		if g.doors[row] != nil {
+			continue
+		}
+		one := &door{address: f[0] + "/32", web: &http.Server{Handler: g.answer(g.running[f[1]].name), ReadHeaderTimeout: 5 * time.Second}}
+		if out, err := exec.CommandContext(ctx, "ip", "route", "replace", "local", one.address, "dev", "lo").CombinedOutput(); err != nil {
+			return fmt.Errorf("route %s: %w: %s", f[0], err, out)
+		}
+		g.doors[row] = one
+		listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", f[0], service))
+		if err != nil {
+			return err
+		}
+		go func() { _ = one.web.Serve(listener) }()
+	}
+	for row, one := range g.doors {
+		if !there[row] {
+			g.shut(ctx, one)
+			delete(g.doors, row)
+		}
+	}
+	return nil
+}
+
+func (g *guests) shut(ctx context.Context, one *door) {
+	_ = one.web.Close()
+	if out, err := exec.CommandContext(ctx, "ip", "route", "del", "local", one.address, "dev", "lo").CombinedOutput(); err != nil {
+		g.p.t.Logf("route to %s: %v: %s", one.address, err, out)
+	}
 }
 
 // follow keeps running what Nova says is active.
@@ -130,7 +194,7 @@ where s.deleted = 0 and s.vm_state = 'active' and s.project_id = '%s'`, g.p.id))
 			delete(g.running, uuid)
 		}
 	}
-	return nil
+	return g.lookAtDoors(ctx)
 }
 
 func crashed(o lab.Orders) bool { return o.State == "crashed" }

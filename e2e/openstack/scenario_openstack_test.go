@@ -63,7 +63,9 @@ func startSite(t *testing.T, name string, opts lab.Options) *site {
 type group struct {
 	min, max int
 	adopt    string
-	public   string // the floating IP
+	public   string // the floating IP that it has, or "new" for one of its own
+	floating bool   // a floating IP per member
+	octavia  string // the pool of a load balancer in HAProxy's place
 }
 
 // config is scalehook's configuration with the group web.
@@ -73,14 +75,26 @@ func (s *site) config(g group) string {
 		adopt = "\n    adopt: [" + g.adopt + "]"
 	}
 	public := ""
-	if g.public != "" {
+	switch {
+	case g.floating:
+		public = "\n      member_address: floating"
+	case g.public == "new":
+		public = "\n      public_address: {}"
+	case g.public != "":
 		public = "\n      public_address: {address: " + g.public + "}"
+	}
+	deadline := "2m"
+	balancer := fmt.Sprintf("haproxy: {sockets: [{address: %q, master_socket: %q}]}", s.haproxy.Socket, s.haproxy.Master)
+	pool := fmt.Sprintf("{backend: web, check: {inter: 500ms, rise: 1, fall: 2}, fragment: {file: %q, template: %q}}", s.haproxy.Fragment, s.haproxy.Template)
+	if g.octavia != "" {
+		balancer = fmt.Sprintf("octavia: {cloud: %s, clouds_file: %q, heartbeat_interval: 1s}", lab.Member, s.clouds)
+		pool, deadline = g.octavia, "10m" // it is made with the first member
 	}
 	return s.sources + s.tokens.Yaml() + fmt.Sprintf(`owner: %[1]s
 providers:
   cloud: {openstack: {cloud: %[2]s, clouds_file: %[3]q}}
 balancers:
-  edge: {haproxy: {sockets: [{address: %[4]q, master_socket: %[5]q}]}}
+  edge: {%[4]s}
 groups:
   web:
     mode: full
@@ -91,7 +105,7 @@ groups:
     cooldown: 2s
     warm_up: 2s
     lease_ttl: 1m
-    launch_deadline: 2m
+    launch_deadline: %[13]s
     drain_deadline: 10s
     shutdown_deadline: 20s
     backoff_min: 1s
@@ -110,13 +124,10 @@ groups:
       security_groups: [sg-secure]
       key_pair: lab-key-%[1]s%[11]s
     balancer: edge
-    pool:
-      backend: web
-      check: {inter: 500ms, rise: 1, fall: 2}
-      fragment: {file: %[12]q, template: %[13]q}
-    port: %[14]d
-`, s.name, lab.Member, s.clouds, s.haproxy.Socket, s.haproxy.Master, g.min, g.max, adopt,
-		lab.Image, lab.Flavor, public, s.haproxy.Fragment, s.haproxy.Template, service)
+    pool: %[5]s
+    port: %[12]d
+`, s.name, lab.Member, s.clouds, balancer, pool, g.min, g.max, adopt,
+		lab.Image, lab.Flavor, public, service, deadline)
 }
 
 // monitor starts Prometheus with the rules and Alertmanager. Without the guests'
@@ -187,6 +198,13 @@ func (s *site) ended(kind, cause, signal string, count int) {
 // commands.
 func (s *site) empty(g group) {
 	s.t.Helper()
+	s.drain(g)
+	s.t.Logf("provision --destroy:\n%s", s.provision("--destroy"))
+}
+
+// drain takes the group's instances down and ends the server.
+func (s *site) drain(g group) {
+	s.t.Helper()
 	if err := s.server.Stop(); err != nil {
 		s.t.Error(err)
 	}
@@ -200,7 +218,6 @@ func (s *site) empty(g group) {
 	if err := s.server.Stop(); err != nil {
 		s.t.Error(err)
 	}
-	s.t.Logf("provision --destroy:\n%s", s.provision("--destroy"))
 }
 
 func (s *site) path(name string) string { return s.stage.Path(name) }
