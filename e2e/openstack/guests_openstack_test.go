@@ -107,13 +107,20 @@ from neutron.floatingips f join neutron.ports p on p.id = f.fixed_port_id where 
 	if err != nil {
 		return err
 	}
-	there := map[string]bool{}
+	there := map[string][]string{}
 	for row := range strings.SplitSeq(rows, "\n") {
-		f := strings.Split(row, "\t")
-		if len(f) != 2 || g.running[f[1]] == nil {
-			continue
+		if f := strings.Split(row, "\t"); len(f) == 2 && g.running[f[1]] != nil {
+			there[row] = f
 		}
-		there[row] = true
+	}
+	// First, since an address may lead to another guest now.
+	for row, one := range g.doors {
+		if there[row] == nil {
+			g.shut(ctx, one)
+			delete(g.doors, row)
+		}
+	}
+	for row, f := range there {
 		if g.doors[row] != nil {
 			continue
 		}
@@ -127,12 +134,6 @@ from neutron.floatingips f join neutron.ports p on p.id = f.fixed_port_id where 
 			return err
 		}
 		go func() { _ = one.web.Serve(listener) }()
-	}
-	for row, one := range g.doors {
-		if !there[row] {
-			g.shut(ctx, one)
-			delete(g.doors, row)
-		}
 	}
 	return nil
 }
