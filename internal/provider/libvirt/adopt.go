@@ -123,13 +123,24 @@ func (p *Provider) releaseVM(ctx context.Context, ref scaling.Ref) error {
 		return nil
 	}
 	p.lookout.forget(d.uuid)
+	if a := d.mark.Address; a != nil && a.IP != "" {
+		// It goes on using the address of the range, which nobody else must get.
+		if err := setMetadata(ctx, s, d, usesPrefix, usesURI, usesElement(a.IP)); err != nil {
+			return err
+		}
+	}
 	return setMark(ctx, s, d, "")
 }
 
-// setMark writes the mark of a domain, or takes it off where text is empty: in
-// the definition, and in the running domain if it runs. A domain without a
-// definition is refused, since its mark would be lost with its power.
+// setMark writes the mark of a domain, or takes it off where text is empty.
 func setMark(ctx context.Context, s *session, d machine, text string) error {
+	return setMetadata(ctx, s, d, markPrefix, markURI, text)
+}
+
+// setMetadata writes what a domain carries below a namespace, or takes it off where
+// text is empty: in the definition, and in the running domain if it runs. A domain
+// without a definition is refused, since the mark would be lost with its power.
+func setMetadata(ctx context.Context, s *session, d machine, prefix, uri, text string) error {
 	return onDomain(ctx, s, hostCall, fmt.Sprintf("write the mark of domain %q", d.name), d.uuid, func(dom *libvirt.Domain) error {
 		persistent, err := dom.IsPersistent()
 		if err != nil {
@@ -146,7 +157,7 @@ func setMark(ctx context.Context, s *session, d machine, text string) error {
 		if active {
 			flags |= libvirt.DOMAIN_AFFECT_LIVE
 		}
-		err = dom.SetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, text, markPrefix, markURI, flags)
+		err = dom.SetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, text, prefix, uri, flags)
 		if text == "" && hasCode(err, libvirt.ERR_NO_DOMAIN_METADATA) {
 			return nil
 		}

@@ -14,6 +14,11 @@ const (
 	// it orphans every VM that exists.
 	markURI    = "https://github.com/scalehook/scalehook/xmlns/instance/1"
 	markPrefix = "scalehook"
+
+	// usesURI is the namespace of what is left on a VM that was let go: the address of
+	// a range that it uses. It says nothing of who owns the VM.
+	usesURI    = "https://github.com/scalehook/scalehook/xmlns/uses/1"
+	usesPrefix = "scalehook-uses"
 )
 
 // mark is what we write into a domain's metadata: whose it is, and what was made
@@ -59,6 +64,14 @@ type markAddress struct {
 	Source AddressSource `xml:"source,attr"`
 	IP     string        `xml:"ip,attr,omitempty"`
 }
+
+// uses is the element below usesURI.
+type uses struct {
+	XMLName xml.Name `xml:"address"`
+	IP      string   `xml:"ip,attr"`
+}
+
+func usesElement(ip string) string { return fmt.Sprintf("<address ip=%q/>", ip) }
 
 // valid reports whether the mark, found in the domain with that uuid, is its own.
 func (m *mark) valid(uuid string) bool {

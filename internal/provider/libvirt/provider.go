@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -280,18 +281,32 @@ func (p *Provider) checkUnmarked(ctx context.Context, s *session, want markVolum
 	return err
 }
 
-// pickAddress chooses an address that no marked VM has, whoever owns it. The
-// caller holds the lock of the range.
+// pickAddress chooses an address that no VM has by its mark, whoever owns it, or was
+// let go with. The caller holds the lock of the range.
 func (p *Provider) pickAddress(ctx context.Context, s *session, t Template) (string, error) {
-	all, err := machines(ctx, s)
+	taken, err := query(ctx, s, "look which addresses are taken", func(ctx context.Context, conn *libvirt.Connect) (map[string]bool, error) {
+		taken := map[string]bool{t.Address.Gateway: true}
+		return taken, forEachDomain(ctx, conn, func(dom *libvirt.Domain) error {
+			d, err := readMachine(dom)
+			if err != nil {
+				return err
+			}
+			if d.mark != nil && d.mark.Address != nil {
+				taken[d.mark.Address.IP] = true
+			}
+			text, err := dom.GetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, usesURI, libvirt.DOMAIN_AFFECT_CURRENT)
+			if hasCode(err, libvirt.ERR_NO_DOMAIN_METADATA) {
+				return nil
+			}
+			var used uses
+			if err == nil && xml.Unmarshal([]byte(text), &used) == nil {
+				taken[used.IP] = true
+			}
+			return err
+		})
+	})
 	if err != nil {
 		return "", err
-	}
-	taken := map[string]bool{t.Address.Gateway: true}
-	for _, d := range all {
-		if d.mark != nil && d.mark.Address != nil {
-			taken[d.mark.Address.IP] = true
-		}
 	}
 	return t.Address.pick(taken)
 }
