@@ -132,6 +132,9 @@ func TestThePageHasEveryCommand(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z][^`]*)`(.*?) \\|").FindAllStringSubmatch(string(text), -1) {
 		c, _, err := root.Find(strings.Fields(m[1]))
 		if err == nil && c != root {
+			if strings.Contains(rows[name(c)], m[1]+m[2]+"\n") {
+				t.Errorf("docs/cli.md has two rows for `%s`", m[1])
+			}
 			rows[name(c)] += m[1] + m[2] + "\n"
 		}
 	}

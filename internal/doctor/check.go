@@ -44,15 +44,20 @@ type report struct {
 }
 
 func (r *report) ok(what, format string, args ...any) {
-	r.checks = append(r.checks, Check{Part: r.part, What: what, OK: true, Detail: fmt.Sprintf(format, args...)})
+	r.checks = append(r.checks, Check{Part: r.part, What: what, OK: true, Detail: oneLine(format, args...)})
 }
 
 func (r *report) warn(line int, what, format string, args ...any) {
-	r.checks = append(r.checks, Check{Part: r.part, What: what, OK: true, Warning: true, Detail: fmt.Sprintf(format, args...), Line: line})
+	r.checks = append(r.checks, Check{Part: r.part, What: what, OK: true, Warning: true, Detail: oneLine(format, args...), Line: line})
 }
 
 func (r *report) bad(line int, what, format string, args ...any) {
-	r.checks = append(r.checks, Check{Part: r.part, What: what, Detail: fmt.Sprintf(format, args...), Line: line})
+	r.checks = append(r.checks, Check{Part: r.part, What: what, Detail: oneLine(format, args...), Line: line})
+}
+
+// oneLine is the detail of a check: joined errors have a line each.
+func oneLine(format string, args ...any) string {
+	return strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
 }
 
 // findings are all that is to be said about one thing that has several sides.

@@ -31,7 +31,7 @@ func (x *live) alertmanager(ctx context.Context) []Check {
 		return r.checks
 	}
 	if x.alertmanagerErr != nil {
-		r.bad(0, "answers", "%s", strings.ReplaceAll(x.alertmanagerErr.Error(), "\n", "; "))
+		r.bad(0, "answers", "%v", x.alertmanagerErr)
 		return r.checks
 	}
 	client, err := promconfig.NewClientFromConfig(list[0].HTTPClient, "scalehook_doctor", promconfig.WithUserAgent("scalehook"))

@@ -38,7 +38,7 @@ func (x *live) webhooks() []Check {
 	for i, w := range x.Config.Webhooks {
 		what := "webhook " + w.Name
 		if err := x.CheckWebhook(i); err != nil {
-			r.bad(0, what, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+			r.bad(0, what, "%v", err)
 			continue
 		}
 		r.secret(what, w.SecretFile)

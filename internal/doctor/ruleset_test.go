@@ -1,6 +1,9 @@
 package doctor
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 func TestExpressionsAreComparedAsPrometheusPrintsThem(t *testing.T) {
 	for _, test := range []struct {
@@ -21,5 +24,13 @@ func TestExpressionsAreComparedAsPrometheusPrintsThem(t *testing.T) {
 				t.Errorf("%q and %q", normal(test.file), normal(test.loaded))
 			}
 		})
+	}
+}
+
+func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
+	r := &report{part: PartPrometheus}
+	r.bad(0, "answers", "%v", errors.Join(errors.New("no route"), errors.New("no answer")))
+	if want := "no route; no answer"; r.checks[0].Detail != want {
+		t.Errorf("detail %q, want %q", r.checks[0].Detail, want)
 	}
 }
