@@ -237,6 +237,16 @@ func (x *alertmanager) read(file string) (string, error) {
 	return string(text), err
 }
 
+// sent is an alert as Prometheus sends it: with its external labels.
+func (x *alertmanager) sent(alert map[string]string) map[string]string {
+	all := maps.Clone(x.e.External)
+	if all == nil {
+		return alert
+	}
+	maps.Copy(all, alert)
+	return all
+}
+
 // signal are the labels of a scaling alert.
 func signal(group, which string) map[string]string {
 	name := alertHigh
@@ -257,7 +267,7 @@ func (x *alertmanager) signals() map[*route][]Group {
 		for _, which := range []string{"high", "low"} {
 			here := 0
 			var elsewhere []*route
-			for _, r := range x.root.match(signal(g.Name, which)) {
+			for _, r := range x.root.match(x.sent(signal(g.Name, which))) {
 				if x.ours[r.receiver] == nil {
 					elsewhere = append(elsewhere, r)
 					continue
@@ -435,7 +445,7 @@ func covered(r *route) bool {
 func (x *alertmanager) heartbeat() {
 	var f findings
 	here := false
-	for _, r := range x.root.match(map[string]string{"alertname": alertHeartbeat, labelHeartbeat: "true", "severity": "none"}) {
+	for _, r := range x.root.match(x.sent(map[string]string{"alertname": alertHeartbeat, labelHeartbeat: "true", "severity": "none"})) {
 		if x.ours[r.receiver] == nil {
 			f.warn(r.line, "it goes to %s: route it, with matchers: ['scalehook_heartbeat=\"true\"'], to %s and nobody else", r.receiver, x.names()[0])
 			continue
@@ -454,7 +464,7 @@ func (x *alertmanager) people() {
 	var lost []string
 	line := 0
 	for _, alert := range peopleAlerts() {
-		all := x.root.match(alert)
+		all := x.root.match(x.sent(alert))
 		if !slices.ContainsFunc(all, func(r *route) bool { return x.ours[r.receiver] == nil }) {
 			lost = append(lost, alert["alertname"])
 			line = all[0].line
@@ -496,7 +506,7 @@ func (x *alertmanager) inhibition() {
 			continue
 		}
 		for _, which := range []string{"high", "low"} {
-			if slices.ContainsFunc(x.e.Groups, func(g Group) bool { return matchAll(target, signal(g.Name, which)) }) {
+			if slices.ContainsFunc(x.e.Groups, func(g Group) bool { return matchAll(target, x.sent(signal(g.Name, which))) }) {
 				f.warn(i.line, "a rule keeps the %s signal back, its \"resolved\" too: add to its target_matchers 'scalehook_signal=\"\"'", which)
 			}
 		}

@@ -107,6 +107,7 @@ func (x *live) prometheus(ctx context.Context) []Check {
 	defer httpClient.CloseIdleConnections()
 	p.api = &promAPI{client: httpClient, url: c.URL}
 	p.examine()
+	x.e.External = p.external
 	return p.checks
 }
 
@@ -121,6 +122,7 @@ type promExam struct {
 	// published are the targets that brought scalehook's and the exporters' series
 	// within a day, as job and instance.
 	published [2][][2]string
+	external  map[string]string // labels, see Expected
 }
 
 func (x *promExam) examine() {
@@ -184,6 +186,7 @@ func (x *promExam) configured() []Check {
 		x.warn(0, whatConfiguration, "it does not show it, so it was not looked at: check-config --prometheus FILE does (%v)", err)
 		return nil
 	}
+	x.external = ExternalLabels([]byte(cfg.YAML))
 	checks := Prometheus(x.e, PrometheusFile{Text: []byte(cfg.YAML), Rules: rules.list(), ServerJobs: x.jobs(0), ExporterJobs: x.jobs(1)})
 	for i := range checks {
 		checks[i].Line = 0 // its own writing of the file

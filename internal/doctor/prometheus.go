@@ -124,6 +124,16 @@ func Prometheus(e Expected, file PrometheusFile) []Check {
 	return x.checks
 }
 
+// ExternalLabels returns the labels that a Prometheus of that configuration adds to
+// every alert; none where it cannot be read, which Prometheus tells of.
+func ExternalLabels(text []byte) map[string]string {
+	var cfg promConfig
+	if yaml.Unmarshal(text, &cfg) != nil {
+		return nil
+	}
+	return cfg.Global.ExternalLabels
+}
+
 type prometheus struct {
 	report
 
