@@ -78,7 +78,7 @@ func place(f config.Finding) Check {
 	}
 	switch {
 	case f.Err != nil:
-		c.Detail = strings.ReplaceAll(f.Err.Error(), "\n", "; ")
+		c.Detail = oneLine("%v", f.Err)
 	case len(f.Warnings) > 0:
 		c.Warning, c.Detail = true, strings.Join(f.Warnings, "; ")
 	}

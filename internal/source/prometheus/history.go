@@ -2,9 +2,7 @@ package prometheus
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -96,28 +94,9 @@ func (s *Source) queryRange(ctx context.Context, expr string, from, to time.Time
 }
 
 func decodeRange(status int, body []byte) (map[int64]float64, error) {
-	var message struct {
-		Status string `json:"status"`
-		Error  string `json:"error"`
-		Data   struct {
-			ResultType string          `json:"resultType"`
-			Result     json.RawMessage `json:"result"`
-		} `json:"data"`
-	}
-	err := json.Unmarshal(body, &message)
 	var series model.Matrix
-	switch {
-	case err == nil && message.Error != "":
-		return nil, fmt.Errorf("%d %s: %s", status, http.StatusText(status), ask.Clip(message.Error))
-	case status != http.StatusOK:
-		return nil, fmt.Errorf("%d %s: %s", status, http.StatusText(status), ask.Clip(string(body)))
-	case err != nil:
-		return nil, fmt.Errorf("not an answer of Prometheus's API: %w", err)
-	case message.Status != "success" || message.Data.ResultType != "matrix":
-		return nil, fmt.Errorf("not a range: status %q, type %q", ask.Clip(message.Status), ask.Clip(message.Data.ResultType))
-	}
-	if err := json.Unmarshal(message.Data.Result, &series); err != nil {
-		return nil, fmt.Errorf("not a range: %w", err)
+	if err := decodeResult(status, body, "matrix", "a range", &series); err != nil {
+		return nil, err
 	}
 	points := map[int64]float64{}
 	for _, one := range series {

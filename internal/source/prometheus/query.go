@@ -49,28 +49,9 @@ func (s *Source) query(ctx context.Context, expr string) (answer, error) {
 }
 
 func decode(status int, body []byte) (answer, error) {
-	var message struct {
-		Status string `json:"status"`
-		Error  string `json:"error"`
-		Data   struct {
-			ResultType string          `json:"resultType"`
-			Result     json.RawMessage `json:"result"`
-		} `json:"data"`
-	}
-	err := json.Unmarshal(body, &message)
-	switch {
-	case err == nil && message.Error != "":
-		return answer{}, fmt.Errorf("%d %s: %s", status, http.StatusText(status), ask.Clip(message.Error))
-	case status != http.StatusOK:
-		return answer{}, fmt.Errorf("%d %s: %s", status, http.StatusText(status), ask.Clip(string(body)))
-	case err != nil:
-		return answer{}, fmt.Errorf("not an answer of Prometheus's API: %w", err)
-	case message.Status != "success" || message.Data.ResultType != "vector":
-		return answer{}, fmt.Errorf("not an instant vector: status %q, type %q", ask.Clip(message.Status), ask.Clip(message.Data.ResultType))
-	}
 	var got answer
-	if err := json.Unmarshal(message.Data.Result, &got.samples); err != nil {
-		return answer{}, fmt.Errorf("not an instant vector: %w", err)
+	if err := decodeResult(status, body, "vector", "an instant vector", &got.samples); err != nil {
+		return answer{}, err
 	}
 	for i, sample := range got.samples {
 		if sample == nil {
@@ -93,4 +74,32 @@ func seconds(v model.SampleValue) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(int64(f * 1000)), true
+}
+
+// decodeResult reads the result of a query, which has to be of that type of
+// Prometheus's; what is its name for people.
+func decodeResult(status int, body []byte, resultType, what string, into any) error {
+	var message struct {
+		Status string `json:"status"`
+		Error  string `json:"error"`
+		Data   struct {
+			ResultType string          `json:"resultType"`
+			Result     json.RawMessage `json:"result"`
+		} `json:"data"`
+	}
+	err := json.Unmarshal(body, &message)
+	switch {
+	case err == nil && message.Error != "":
+		return fmt.Errorf("%d %s: %s", status, http.StatusText(status), ask.Clip(message.Error))
+	case status != http.StatusOK:
+		return fmt.Errorf("%d %s: %s", status, http.StatusText(status), ask.Clip(string(body)))
+	case err != nil:
+		return fmt.Errorf("not an answer of Prometheus's API: %w", err)
+	case message.Status != "success" || message.Data.ResultType != resultType:
+		return fmt.Errorf("not %s: status %q, type %q", what, ask.Clip(message.Status), ask.Clip(message.Data.ResultType))
+	}
+	if err := json.Unmarshal(message.Data.Result, into); err != nil {
+		return fmt.Errorf("not %s: %w", what, err)
+	}
+	return nil
 }
