@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +24,7 @@ import (
 	"github.com/scalehook/scalehook/internal/delivery"
 	"github.com/scalehook/scalehook/internal/scaling"
 	"github.com/scalehook/scalehook/internal/store"
+	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 // serve is a receiver on loopback.
@@ -116,11 +119,12 @@ func TestAReceiverThatHangsIsGivenUpAndNamedWithoutItsURL(t *testing.T) {
 	j.end(activity("a1", "web", time.Now()))
 	short := func(h *delivery.Hook) { h.Timeout, h.MaxTries = 100*time.Millisecond, 1 }
 	r := run(t, j, prepare(t, hook(t, "hangs", serve(t, receiver)+"/hunter2", short), hook(t, "refuses", nobody.URL+"/hunter2", short)))
-	for end := time.Now().Add(time.Minute); r.value(t, "scalehook_deliveries_total", "result", "given_up") < 2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not given up:\n%s", r.log)
+	testenv.Eventually(t, time.Minute, "both to be given up", func() error {
+		if n := r.value(t, "scalehook_deliveries_total", "result", "given_up"); n < 2 {
+			return fmt.Errorf("%v are, the log:\n%s", n, r.log)
 		}
-	}
+		return nil
+	})
 	r.stop()
 	if said := r.log.String(); !strings.Contains(said, "no answer within 100ms") || !strings.Contains(said, "connection refused") || strings.Contains(said, "hunter2") {
 		t.Errorf("the log:\n%s", said)
@@ -149,11 +153,12 @@ func TestACertificateIsCheckedAndAnAuthorityCanBeStated(t *testing.T) {
 	if g := receiver.await(1)[0]; g.Webhook != "trusts" {
 		t.Errorf("told as %s", g.Webhook)
 	}
-	for end := time.Now().Add(time.Minute); r.value(t, "scalehook_deliveries_total", "webhook", "doubts") < 1; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("a certificate that nobody knows was not refused")
+	testenv.Eventually(t, time.Minute, "a certificate that nobody knows to be refused", func() error {
+		if r.value(t, "scalehook_deliveries_total", "webhook", "doubts") < 1 {
+			return errors.New("no delivery has ended")
 		}
-	}
+		return nil
+	})
 	if said := r.log.String(); !strings.Contains(said, "certificate") {
 		t.Errorf("the log:\n%s", said)
 	}
@@ -171,11 +176,12 @@ func TestTheSecretIsReadForEachTry(t *testing.T) {
 	j.told["chat"] = 0
 	j.end(activity("a1", "web", time.Now()))
 	r := run(t, j, p)
-	for end := time.Now().Add(time.Minute); !strings.Contains(r.log.String(), "no such file"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the log:\n%s", r.log)
+	testenv.Eventually(t, time.Minute, "the missing file to be logged", func() error {
+		if !strings.Contains(r.log.String(), "no such file") {
+			return fmt.Errorf("the log:\n%s", r.log)
 		}
-	}
+		return nil
+	})
 	if err := os.Rename(hidden, h.SecretFile); err != nil {
 		t.Fatal(err)
 	}
@@ -247,14 +253,13 @@ func TestARestartDeliversExactlyWhatWasMissing(t *testing.T) {
 	s := open()
 	end(s, "before it was configured")
 	r := run(t, s, p())
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if told, err := s.Told(t.Context()); err == nil && told["chat"] == 1 {
-			break
+	testenv.Eventually(t, time.Minute, "the position of the start to be noted", func() error {
+		told, err := s.Told(t.Context())
+		if err == nil && told["chat"] != 1 {
+			err = fmt.Errorf("it is %v", told)
 		}
-		if time.Now().After(end) {
-			t.Fatal("it did not begin")
-		}
-	}
+		return err
+	})
 	end(s, "1", "2")
 	receiver.await(2)
 	broken.Store(true)
