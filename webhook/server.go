@@ -178,6 +178,7 @@ func (s *Server) routes() http.Handler {
 	e.GET("/-/ready", s.ready)
 	e.POST("/-/reload", s.reload, s.auth(RoleOperator))
 	e.GET("/metrics", echo.WrapHandler(s.scrape()), middleware.Gzip())
+	e.GET("/sd/prometheus", s.discovery)
 
 	v1 := e.Group(api.Prefix)
 	v1.POST("/alertmanager", s.intake, s.intakeAuth, jsonOnly)
