@@ -59,7 +59,9 @@ scalehook backup --storage.path /var/lib/scalehook stopped.db`,
 		"rules": `scalehook rules --scrape-interval 5s > scalehook.rules.yml
 scalehook rules --compat > compat.yml`,
 		"example": `scalehook example kvm
-scalehook example alertmanager`,
+scalehook example alertmanager
+scalehook example prometheus --merge /etc/prometheus/prometheus.yml > prometheus.patch
+sudo patch /etc/prometheus/prometheus.yml prometheus.patch`,
 		"template import": `scalehook template import debian-12.qcow2 --name web-1.qcow2 --pool default`,
 		"host show":       `scalehook host show`,
 		"host remove":     `sudo scalehook host remove --dry-run`,
