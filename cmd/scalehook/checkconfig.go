@@ -87,7 +87,12 @@ func checkConfig(ctx context.Context, file, webConfig string, offline bool, grou
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, runtime.Close()) }()
+	defer func() {
+		// What does not end is what did not answer, and that is said.
+		if closing := runtime.Close(); err == nil {
+			err = closing
+		}
+	}()
 	*groups = runtime.Groups
 	list := tokens(runtime.Tokens)
 	err = errors.Join(checkTokens(c, list), checkHooks(c, hooks(runtime.Webhooks)), webhook.CheckWebConfig(webConfig, len(list) > 0))

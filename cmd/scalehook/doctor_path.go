@@ -60,7 +60,7 @@ func (o doctorFlags) lookAtPath(ctx context.Context, cmd *cobra.Command, r *remo
 	}.Examine(ctx)
 	checks = append([]doctor.Check{rights(os.Geteuid(), user.Lookup)}, checks...)
 	if socketHere(c) {
-		found := hypervisor(ctx, exporter.KnownSockets())
+		found := hypervisor(context.WithoutCancel(ctx), exporter.KnownSockets()) // which bounds itself
 		checks = append(checks, doctor.Check{Part: doctor.PartProviders, What: found.What, OK: found.OK, Detail: found.Detail})
 	}
 	return showPath(cmd, o.output, checks)

@@ -3,11 +3,14 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -210,46 +213,99 @@ type Finding struct {
 	Err      error
 }
 
+// atOnce is how many looks are under way at the same time.
+const atOnce = 16
+
 // Examine asks every provider whether what the groups need is there, looks at every
-// pool and asks every source, one after the other, and changes nothing. There is a
-// finding of each, also where nothing is wrong.
+// pool and asks every source, side by side, and changes nothing. There is a finding of
+// each, also where nothing is wrong, in the order of the names. Each look has a share
+// of the time until ctx ends, so that one that hangs takes nothing from the others.
 func (r *Runtime) Examine(ctx context.Context) []Finding {
-	var all []Finding
+	looks := r.looks()
+	within := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		rounds := (len(looks) + atOnce - 1) / atOnce
+		// A tenth is left, so that it is the look's own time that ends.
+		within = time.Until(deadline) * 9 / 10 / time.Duration(max(rounds, 1))
+	}
+	found, free := make([]Finding, len(looks)), make(chan struct{}, atOnce)
+	var wait sync.WaitGroup
+	for i, look := range looks {
+		free <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-free }()
+			own, cancel := Within(ctx, within)
+			defer cancel()
+			found[i] = look(own)
+		})
+	}
+	wait.Wait()
+	return found
+}
+
+// Within bounds ctx by a time and says, once it is over, how long that was; 0 bounds
+// nothing.
+func Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d <= 0 {
+		return context.WithCancel(ctx)
+	}
+	said := d.Round(time.Second)
+	if d < 10*time.Second {
+		said = d.Round(100 * time.Millisecond)
+	}
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("no answer within %v", said))
+}
+
+// looks are what there is to examine.
+func (r *Runtime) looks() []func(context.Context) Finding {
+	var all []func(context.Context) Finding
 	for _, name := range slices.Sorted(maps.Keys(r.providers)) {
-		section := []string{"providers", name}
-		wrong, known := problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
-		said, err := r.providers[name].check(ctx)
-		for _, w := range said {
-			known.place(errors.New(w), nil, section)
-		}
-		hint := advice
-		if r.cfg.Providers[name].OpenStack != nil {
-			hint = nil // what is known of a cloud is known to its driver
-		}
-		wrong.place(err, hint, section)
-		all = append(all, Finding{Section: "providers", Name: name, Warnings: known.warnings(), Err: wrong.err()})
+		all = append(all, func(ctx context.Context) Finding { return r.examineProvider(ctx, name) })
 	}
 	for _, group := range slices.Sorted(maps.Keys(r.Balancers)) {
-		name, wrong, known := r.cfg.Groups[group].Balancer, problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
-		if _, err := r.Balancers[group].Observe(ctx); err != nil {
-			wrong.place(err, advice, []string{"balancers", name}, []string{"groups", group, "pool"})
-		}
-		if why := caveat(r.Balancers[group]); why != "" {
-			known.addf([]string{"groups", group, "pool"}, "%s", why)
-		}
-		all = append(all, Finding{Section: "balancers", Name: name, Group: group, Warnings: known.warnings(), Err: wrong.err()})
+		all = append(all, func(ctx context.Context) Finding { return r.examinePool(ctx, group) })
 	}
 	for _, c := range r.Confirmers {
-		section, wrong := c.Source(), problems{at: r.cfg.lines}
-		if section == "alertmanager" {
-			section = "alertmanagers"
-		}
-		if _, err := c.Confirm(ctx); err != nil {
-			wrong.place(err, advice, []string{section})
-		}
-		all = append(all, Finding{Section: section, Err: wrong.err()})
+		all = append(all, func(ctx context.Context) Finding { return r.examineSource(ctx, c) })
 	}
 	return all
+}
+
+func (r *Runtime) examineProvider(ctx context.Context, name string) Finding {
+	section := []string{"providers", name}
+	wrong, known := problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
+	said, err := r.providers[name].check(ctx)
+	for _, w := range said {
+		known.place(errors.New(w), nil, section)
+	}
+	hint := advice
+	if r.cfg.Providers[name].OpenStack != nil {
+		hint = nil // what is known of a cloud is known to its driver
+	}
+	wrong.place(err, hint, section)
+	return Finding{Section: "providers", Name: name, Warnings: known.warnings(), Err: wrong.err()}
+}
+
+func (r *Runtime) examinePool(ctx context.Context, group string) Finding {
+	name, wrong, known := r.cfg.Groups[group].Balancer, problems{at: r.cfg.lines}, problems{at: r.cfg.lines}
+	if _, err := r.Balancers[group].Observe(ctx); err != nil {
+		wrong.place(err, advice, []string{"balancers", name}, []string{"groups", group, "pool"})
+	}
+	if why := caveat(r.Balancers[group]); why != "" {
+		known.addf([]string{"groups", group, "pool"}, "%s", why)
+	}
+	return Finding{Section: "balancers", Name: name, Group: group, Warnings: known.warnings(), Err: wrong.err()}
+}
+
+func (r *Runtime) examineSource(ctx context.Context, c scaling.Confirmer) Finding {
+	section, wrong := c.Source(), problems{at: r.cfg.lines}
+	if section == "alertmanager" {
+		section = "alertmanagers"
+	}
+	if _, err := c.Confirm(ctx); err != nil {
+		wrong.place(err, advice, []string{section})
+	}
+	return Finding{Section: section, Err: wrong.err()}
 }
 
 // caveat is why a balancer promises nothing of a drain, if its driver gives a reason: one

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/client"
@@ -36,15 +37,18 @@ type Live struct {
 func (l Live) Examine(ctx context.Context) []Check {
 	x := &live{Live: l, e: Expect(l.Config).At(l.ServerURL)}
 	x.e.Receivers = l.Receivers
+	// Those that hang must leave time for the others: whatever is asked once is asked at
+	// the same time, in half of it, and then Prometheus and Alertmanager in their parts of
+	// the rest.
+	once, cancel := half(ctx)
+	defer cancel()
+	var found []config.Finding
+	var server []Check
+	var wait sync.WaitGroup
+	wait.Go(func() { found = l.Runtime.Examine(once) })
+	wait.Go(func() { server = x.server(once) })
+	wait.Wait()
 	var places []Check
-	// A provider that hangs must leave time for the others.
-	half, cancel := ctx, context.CancelFunc(func() {})
-	if deadline, ok := ctx.Deadline(); ok {
-		within := time.Until(deadline) / 2
-		half, cancel = context.WithTimeoutCause(ctx, within, fmt.Errorf("no answer within %v", within.Round(time.Second)))
-	}
-	found := l.Runtime.Examine(half)
-	cancel()
 	for _, f := range found {
 		switch f.Section {
 		case "providers", "balancers":
@@ -56,10 +60,21 @@ func (l Live) Examine(ctx context.Context) []Check {
 		}
 	}
 	all := append(x.tokens(), x.webhooks()...)
-	all = append(all, x.server(ctx)...)
-	all = append(all, x.prometheus(ctx)...)
+	all = append(all, server...)
+	rest, cancel := half(ctx)
+	defer cancel()
+	all = append(all, x.prometheus(rest)...)
 	all = append(all, x.alertmanager(ctx)...)
 	return append(all, places...)
+}
+
+// half bounds ctx to half of the time that is left.
+func half(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return config.Within(ctx, time.Until(deadline)/2)
 }
 
 // live is one examination.
@@ -90,7 +105,7 @@ const answerWithin = 10 * time.Second
 
 // get asks for JSON.
 func get[T any](ctx context.Context, c *http.Client, name, url string) (out T, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, answerWithin, fmt.Errorf("no answer within %v", answerWithin))
+	ctx, cancel := config.Within(ctx, answerWithin)
 	defer cancel()
 	said, err := ask.Get(ctx, c, name, url)
 	if err != nil {

@@ -75,6 +75,9 @@ func (x *live) server(ctx context.Context) []Check {
 	r := &report{part: PartServer}
 	info, err := x.Server.RuntimeInfo(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("ask %s: %w", x.ServerURL, context.Cause(ctx))
+		}
 		r.bad(0, "answers", "%v: %s", err, x.serverAdvice(err))
 		return r.checks
 	}

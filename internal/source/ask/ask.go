@@ -6,7 +6,6 @@ package ask
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -73,10 +72,17 @@ func (a Answer) Skew(now time.Time, precision time.Duration) time.Duration {
 // reason prefers the cause of an expired deadline to the bare "deadline exceeded".
 func reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errors.Join(context.Cause(ctx), ctx.Err())
+		return ended{context.Cause(ctx), ctx.Err()}
 	}
 	return err
 }
+
+// ended is why there was no time left; it is one error to people and two to programs.
+type ended struct{ cause, err error }
+
+func (e ended) Error() string { return e.cause.Error() }
+
+func (e ended) Unwrap() []error { return []error{e.cause, e.err} }
 
 // Clip keeps what somebody else wrote from flooding the log.
 func Clip(s string) string {
