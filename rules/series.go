@@ -67,6 +67,10 @@ func ServerSeries() []Series {
 		{"scalehook_webhook_alerts_total", Counter, []string{"scaling_group", "signal", "status", "result"}, "Alerts in notifications, by what became of them."},
 		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, group, "When a group last heard from a webhook; 0 for never."},
 
+		{"scalehook_audit_entries_total", Counter, []string{"outcome"}, "Entries written to the audit log, by outcome (asked, taken, refused, failed)."},
+		{"scalehook_audit_failures_total", Counter, nil, "Entries that could not be written to the audit log."},
+		{"scalehook_audit_unwritten_refusals_total", Counter, nil, "Refused requests that were only counted, since there were too many."},
+
 		{"scalehook_deliveries_total", Counter, []string{"webhook", "result"}, "Ended activities that a webhook was to be told of, by what became of it: delivered, rejected, given_up, dropped."},
 		{"scalehook_deliveries_waiting", Gauge, []string{"webhook"}, "Ended activities that a webhook has not come to yet."},
 		{"scalehook_delivery_tries_total", Counter, []string{"webhook", "code"}, "Requests to a webhook, by class of the answer's status; none without an answer."},

@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/audit"
 )
 
 // hosts are the names accepted in a Host header, lower case and without a port.
@@ -81,13 +82,13 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 				s.log.Warn("a request for an unknown host was refused; name it with --web.external-url or --web.allowed-host",
 					"host", clip(r.Host), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
 			}
-			s.fail(w, r, &apiError{
-				http.StatusForbidden, api.ErrorForbidden,
-				fmt.Sprintf("host %q is not known here: name it with --web.external-url or --web.allowed-host", clip(r.Host)),
-			})
+			reason := fmt.Sprintf("host %q is not known here: name it with --web.external-url or --web.allowed-host", clip(r.Host))
+			s.suspicious(r, reason)
+			s.fail(w, r, &apiError{http.StatusForbidden, api.ErrorForbidden, reason})
 			return
 		}
 		if err := s.origin.Check(r); err != nil {
+			s.suspicious(r, err.Error())
 			s.fail(w, r, &apiError{http.StatusForbidden, api.ErrorForbidden, err.Error()})
 			return
 		}
@@ -124,28 +125,50 @@ func tokenOf(c echo.Context) *Token {
 	return t
 }
 
-// by names who sent a request, for people.
+// by names who sent a request, for people: the token, without one the client
+// certificate, and the address.
 func by(c echo.Context) string {
-	host, _, err := net.SplitHostPort(c.Request().RemoteAddr)
-	if err != nil {
-		host = c.Request().RemoteAddr
-	}
+	host := hostOf(c.Request())
 	if t := tokenOf(c); t != nil {
 		return t.Name + "@" + host
+	}
+	if name := certificateName(c.Request()); name != "" {
+		return "cert:" + name + "@" + host
 	}
 	return host
 }
 
-// auth lets a request pass that has a token of the role.
-func (s *Server) auth(role Role) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			if err := s.admit(c, role, false); err != nil {
-				return err
-			}
-			return next(c)
-		}
+// hostOf is the address at the other end of the connection.
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
 	}
+	return host
+}
+
+// certificateName is the name in the verified client certificate of a request: its
+// common name or, as those of workloads often have none, its first other name.
+func certificateName(r *http.Request) string {
+	if !verifiedClient(r) {
+		return ""
+	}
+	leaf := r.TLS.VerifiedChains[0][0]
+	name := leaf.Subject.CommonName
+	switch {
+	case name != "":
+	case len(leaf.URIs) > 0:
+		name = leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0:
+		name = leaf.DNSNames[0]
+	case len(leaf.EmailAddresses) > 0:
+		name = leaf.EmailAddresses[0]
+	case len(leaf.IPAddresses) > 0:
+		name = leaf.IPAddresses[0].String()
+	default:
+		name = "serial " + leaf.SerialNumber.Text(16)
+	}
+	return clip(audit.Clean(name))
 }
 
 // intakeAuth is auth for notifications. Without any token for them, a sender on
@@ -155,6 +178,7 @@ func (s *Server) intakeAuth(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		trusted := !s.tokens.Load().has(RoleAlerts) && (fromLoopback(r) || verifiedClient(r))
 		if err := s.admit(c, RoleAlerts, trusted); err != nil {
+			s.turnedAway(c, "notification", err)
 			return err
 		}
 		return next(c)
@@ -168,6 +192,7 @@ func (s *Server) admit(c echo.Context, role Role, trusted bool) error {
 	if err != nil {
 		return err
 	}
+	c.Set(tokenKey, tok)
 	group := c.Param("group")
 	switch {
 	case tok == nil && (trusted || s.opts.Insecure):
@@ -186,7 +211,6 @@ func (s *Server) admit(c echo.Context, role Role, trusted bool) error {
 	case group != "" && !tok.allows(group):
 		return &apiError{http.StatusForbidden, api.ErrorForbidden, fmt.Sprintf("token %q does not cover group %q", tok.Name, clip(group))}
 	}
-	c.Set(tokenKey, tok)
 	return nil
 }
 

@@ -44,6 +44,7 @@ func (s *Server) intake(c echo.Context) error {
 			results[i].Result = string(scaling.NotifyNotAllowed)
 			results[i].Message = fmt.Sprintf("token %q does not cover the group", tok.Name)
 			s.log.Warn("an alert's group is not covered by its sender's token", "scaling_group", clip(n.Group), "token", tok.Name)
+			s.notCovered(c, n.Group, results[i].Message)
 		default:
 			known = append(known, n)
 			places = append(places, i)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -111,7 +111,7 @@ func (s *Server) httpServer() *http.Server {
 		MaxHeaderBytes:    maxHeader,
 		ConnContext:       limit.opened,
 		ConnState:         limit.changed,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(handshakes{s}, "", 0),
 	}
 }
 

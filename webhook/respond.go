@@ -28,6 +28,7 @@ func (e *apiError) Error() string { return e.reason }
 
 // ok answers with data in the envelope.
 func ok(c echo.Context, code int, data any, warnings ...string) error {
+	c.Set(answerKey, data) // for the audit log
 	return c.JSON(code, api.Response[any]{Status: api.StatusSuccess, Data: data, Warnings: warnings})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/audit"
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
@@ -54,6 +55,9 @@ type Options struct {
 	AllowedHosts []string
 
 	Logger *slog.Logger
+	// Audit gets who wants to change what, before it is done. Nil for entries in the
+	// log alone.
+	Audit *audit.Log
 	// Registry gets the server's metrics, and everything in it is served at
 	// /metrics, beside the groups' series, whose names it holds. Required.
 	Registry *prometheus.Registry
@@ -113,12 +117,13 @@ type Server struct {
 	tokens atomic.Pointer[tokens]
 	hosts  hosts
 
-	strangers strangers
-	origin    *http.CrossOriginProtection
-	metrics   *metrics
-	collector *collector
-	handler   http.Handler
-	started   time.Time
+	strangers  strangers
+	handshakes seldom
+	origin     *http.CrossOriginProtection
+	metrics    *metrics
+	collector  *collector
+	handler    http.Handler
+	started    time.Time
 }
 
 // New makes a server, reads its token files once and registers its metrics. It
@@ -137,6 +142,11 @@ func New(opts Options) (*Server, error) {
 		hosts:   newHosts(opts.ExternalURL, opts.AllowedHosts),
 		origin:  http.NewCrossOriginProtection(),
 		started: opts.Now(),
+	}
+	if s.opts.Audit == nil {
+		if s.opts.Audit, err = audit.Open("", opts.Logger, opts.Registry); err != nil {
+			return nil, fmt.Errorf("make the HTTP server: %w", err)
+		}
 	}
 	s.tokens.Store(toks)
 	if u := opts.ExternalURL; u != nil {
@@ -176,7 +186,7 @@ func (s *Server) routes() http.Handler {
 	e.GET("/", s.landing)
 	e.GET("/-/healthy", s.healthy)
 	e.GET("/-/ready", s.ready)
-	e.POST("/-/reload", s.reload, s.auth(RoleOperator))
+	e.POST("/-/reload", s.reload, s.audited("reload"))
 	e.GET("/metrics", echo.WrapHandler(s.scrape()), middleware.Gzip())
 	e.GET("/sd/prometheus", s.discovery)
 
@@ -184,7 +194,7 @@ func (s *Server) routes() http.Handler {
 	v1.POST("/alertmanager", s.intake, s.intakeAuth, jsonOnly)
 
 	operate := func(method, path string, h echo.HandlerFunc) {
-		v1.Add(method, path, h, s.auth(RoleOperator), jsonOnly)
+		v1.Add(method, path, h, s.audited(actionOf(path)), jsonOnly)
 	}
 	operate(http.MethodPost, "/groups/:group/scale-out", s.order(scaling.OrderScaleOut))
 	operate(http.MethodPost, "/groups/:group/scale-in", s.order(scaling.OrderScaleIn))
@@ -209,7 +219,7 @@ func (s *Server) routes() http.Handler {
 	v1.GET("/status/runtimeinfo", s.runtimeInfo)
 
 	if s.opts.Pprof {
-		debug := e.Group("/debug/pprof", s.auth(RoleOperator), longAnswer)
+		debug := e.Group("/debug/pprof", s.audited("pprof"), longAnswer)
 		debug.GET("/cmdline", echo.WrapHandler(http.HandlerFunc(pprof.Cmdline)))
 		debug.GET("/profile", echo.WrapHandler(http.HandlerFunc(pprof.Profile)))
 		debug.GET("/symbol", echo.WrapHandler(http.HandlerFunc(pprof.Symbol)))

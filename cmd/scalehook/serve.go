@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/audit"
 	"github.com/scalehook/scalehook/internal/config"
 	"github.com/scalehook/scalehook/internal/delivery"
 	"github.com/scalehook/scalehook/internal/engine"
@@ -33,6 +36,7 @@ import (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	configFile, webConfigFile, storagePath string
+	auditFile                              string
 	listen, allowedHosts                   []string
 	externalURL                            string
 	lifecycle, insecure, pprof, observe    bool
@@ -65,6 +69,7 @@ reads the configuration again; one with an error leaves the old one in force.`,
 	f.BoolVar(&o.pprof, "web.enable-pprof", false, "serve /debug/pprof to operators")
 	f.IntVar(&o.maxConnections, "web.max-connections", 512, "most open connections per address; slow ones make room for new ones")
 	f.StringVar(&o.storagePath, "storage.path", "data", "folder of the store")
+	f.StringVar(&o.auditFile, "audit.file", "", "file that gets who wanted to change what, as JSON lines; what cannot be written there is not done (default: the log)")
 	f.Var(flagValue{o.logLevel, "level"}, "log.level", "least severe messages to log: debug, info, warn or error")
 	f.Var(flagValue{o.logFormat, "format"}, "log.format", "format of the log: logfmt or json")
 	f.BoolVar(&o.observe, "observe", false, "decide and explain, and change nothing, whatever the groups' modes")
@@ -144,6 +149,7 @@ type app struct {
 	engine     *engine.Engine
 	deliveries *delivery.Service
 	web        *webhook.Server
+	audit      *audit.Log
 	reloader   *reloader
 }
 
@@ -154,6 +160,13 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	var err error
+	if a.audit, err = audit.Open(a.flags.auditFile, a.log, a.registry); err != nil {
+		return err
+	}
+	if err := a.auditStart(); err != nil {
+		return err
+	}
 	a.reloader = newReloader(a.flags.configFile, a.log, a.registry)
 	runtime, err := a.reloader.start(ctx)
 	if err != nil {
@@ -177,7 +190,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		Intake: a.engine, Operator: a.engine, Viewer: a.engine, Cleaner: a.engine, Leaver: a.engine,
 		Tokens: tokens(runtime.Tokens), Insecure: a.flags.insecure, ExternalURL: external, AllowedHosts: a.flags.allowedHosts,
 		Logger: a.log, Registry: a.registry, Ready: a.ready, Backup: durable.Backup, BackupDir: a.flags.storagePath,
-		Pprof: a.flags.pprof, MaxConnections: a.flags.maxConnections,
+		Audit: a.audit, Pprof: a.flags.pprof, MaxConnections: a.flags.maxConnections,
 		Build: api.BuildInfo{
 			Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
 			BuildDate: version.BuildDate, GoVersion: version.GoVersion,
@@ -196,6 +209,17 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		a.log.Warn("orders and notifications are taken without a token", "flag", "--web.insecure-operator")
 	}
 	return nil
+}
+
+// auditStart writes that the server begins, and with which rights it gives away.
+func (a *app) auditStart() error {
+	said := "version " + version.Version
+	if a.flags.insecure {
+		said += ", --web.insecure-operator: orders need no token"
+	}
+	return a.audit.Write(audit.Entry{
+		ID: strings.ToLower(rand.Text()[:16]), Action: "start", Outcome: audit.Taken, By: fmt.Sprintf("uid %d", os.Getuid()), Auth: "none", Message: said,
+	})
 }
 
 // openDeliveries makes what tells webhooks of activities that ended.
@@ -226,6 +250,9 @@ func (a *app) close() error {
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close())
+	}
+	if a.audit != nil {
+		errs = append(errs, a.audit.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -277,7 +304,8 @@ func (a *app) awaitHangup(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			if _, err := a.reload(ctx); err != nil {
+			err := a.web.Signalled("reload", func() error { _, err := a.reload(ctx); return err })
+			if err != nil {
 				a.log.Error("the configuration was not reloaded; the old one stays", "err", err)
 			}
 		}

@@ -30,6 +30,7 @@ var packages = []string{
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
 	"internal/api", "internal/client", "internal/top", "internal/config", "internal/testenv", "internal/fault",
 	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor", "internal/manpage", "internal/schemagen",
+	"internal/audit",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
@@ -47,7 +48,7 @@ func arrows() map[string][]string {
 		"deploy":          nil,
 		"internal/api":    nil,
 		"internal/new":    nil,
-		"webhook":         append([]string{"internal/api"}, contracts...),
+		"webhook":         append([]string{"internal/api", "internal/audit"}, contracts...),
 		"internal/engine": contracts,
 		"internal/store":  contracts,
 		"internal/client": {"internal/api"},
