@@ -42,7 +42,7 @@ func (m *monitoringFiles) check(cmd *cobra.Command, file, serverURL string) erro
 		examine func(text []byte, dir string) []doctor.Check
 	}{
 		{m.prometheus, func(text []byte, dir string) []doctor.Check {
-			e.External = doctor.ExternalLabels(text) // for Alertmanager's, which comes next
+			e.Leave = doctor.Leaving(text) // for Alertmanager's, which comes next
 			return doctor.Prometheus(e, doctor.PrometheusFile{Text: text, Dir: dir})
 		}},
 		{m.alertmanager, func(text []byte, dir string) []doctor.Check {

@@ -313,6 +313,10 @@ func TestDoctorFindsExactlyWhatIsBroken(t *testing.T) {
 	says(s.only("prometheus: targets"), "the exporter at "+s.export, "503", "start scalehook-exporter")
 	s.silent.Store(false)
 
+	s.write("prometheus.yml", strings.Replace(s.prometheusConfig(true), "{job_name: groups,", "{job_name: groups, metric_relabel_configs: [{source_labels: [__name__], regex: 'scalehook_instance_.*', action: drop}],", 1))
+	s.reload(s.prom)
+	says(s.only("prometheus: scrape of scalehook"), "action: drop", "drops scalehook_instance_state and scalehook_instance_warm")
+
 	// Last: after a reload it takes Prometheus five seconds to know its Alertmanagers.
 	s.write("prometheus.yml", s.prometheusConfig(false))
 	s.reload(s.prom)

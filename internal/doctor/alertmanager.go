@@ -237,14 +237,12 @@ func (x *alertmanager) read(file string) (string, error) {
 	return string(text), err
 }
 
-// sent is an alert as Prometheus sends it: with its external labels.
+// sent is an alert as Prometheus sends it.
 func (x *alertmanager) sent(alert map[string]string) map[string]string {
-	all := maps.Clone(x.e.External)
-	if all == nil {
+	if x.e.Leave == nil {
 		return alert
 	}
-	maps.Copy(all, alert)
-	return all
+	return x.e.Leave(alert)
 }
 
 // signal are the labels of a scaling alert.

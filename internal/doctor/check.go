@@ -80,6 +80,14 @@ func (f *findings) warn(line int, format string, args ...any) {
 	f.hint = append(f.hint, fmt.Sprintf(format, args...))
 }
 
+// add joins the findings of something else.
+func (f *findings) add(other findings) {
+	if len(f.bads) == 0 && (len(f.hint) == 0 || len(other.bads) > 0) {
+		f.line = other.line
+	}
+	f.bads, f.hint = append(f.bads, other.bads...), append(f.hint, other.hint...)
+}
+
 // check makes one check of them; what is fine is said if there is nothing else.
 func (r *report) check(what string, f findings, format string, args ...any) {
 	switch {

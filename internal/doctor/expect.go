@@ -30,9 +30,9 @@ type Expected struct {
 	// Address is the server's, as host:port, to know it among the scrape targets;
 	// empty for not known.
 	Address string
-	// External are the labels that Prometheus adds to every alert that lacks them, where
-	// its configuration is known (ExternalLabels).
-	External map[string]string
+	// Leave says what the labels of an alert are once it left Prometheus, where its
+	// configuration is known (Leaving); nil for those of the rules.
+	Leave func(alert map[string]string) map[string]string
 	// Receivers are the names of the receivers that post to this scalehook, where that
 	// cannot be seen from their URL; empty to go by the URL.
 	Receivers []string

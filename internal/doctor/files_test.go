@@ -20,10 +20,10 @@ import (
 // expected is what the configurations in testdata are held against.
 func expected(dir string) Expected {
 	return Expected{
-		Groups:   []Group{{Name: "db", Lease: 150 * time.Second}, {Name: "web", Lease: 3 * time.Minute}},
-		Rules:    rules.Options{}.WithDefaults(),
-		Tokens:   []Token{{Name: "am", Role: "alerts", File: filepath.Join(dir, "server.token")}},
-		External: map[string]string{"cluster": "prod", "alertname": "is the alert's own"},
+		Groups: []Group{{Name: "db", Lease: 150 * time.Second}, {Name: "web", Lease: 3 * time.Minute}},
+		Rules:  rules.Options{}.WithDefaults(),
+		Tokens: []Token{{Name: "am", Role: "alerts", File: filepath.Join(dir, "server.token")}},
+		Leave:  Leaving([]byte("global: {external_labels: {cluster: prod, alertname: is the alert's own}}")),
 	}
 }
 

@@ -107,7 +107,7 @@ func (x *live) prometheus(ctx context.Context) []Check {
 	defer httpClient.CloseIdleConnections()
 	p.api = &promAPI{client: httpClient, url: c.URL}
 	p.examine()
-	x.e.External = p.external
+	x.e.Leave = p.leave
 	return p.checks
 }
 
@@ -122,20 +122,28 @@ type promExam struct {
 	// published are the targets that brought scalehook's and the exporters' series
 	// within a day, as job and instance.
 	published [2][][2]string
-	external  map[string]string // labels, see Expected
+	leave     func(map[string]string) map[string]string // see Expected
+	active    []target                                  // those that are scraped; nil where it does not say
 }
 
 func (x *promExam) examine() {
 	if !x.targetsOf(0, "scalehook_build_info") || !x.targetsOf(1, "libvirt_up") {
 		return
 	}
+	found, targetsErr := promGet[struct {
+		Active []target `json:"activeTargets"`
+	}](x.ctx, x.api, "targets?state=active")
+	x.active = found.Active
 	fine := map[string]bool{}
 	for _, c := range x.configured() {
 		x.checks = append(x.checks, c)
 		fine[c.What] = fine[c.What] || c.OK
 	}
 	x.alertmanagers()
-	serverUp, exporterUp := x.targets()
+	serverUp, exporterUp := true, true
+	if targetsErr == nil { // else said with the configuration
+		serverUp, exporterUp = x.targets()
+	}
 	for _, what := range []string{whatServerJob, whatExporterJob} {
 		if ok, looked := fine[what]; looked && !ok {
 			return // what it does to the series is said there
@@ -186,12 +194,23 @@ func (x *promExam) configured() []Check {
 		x.warn(0, whatConfiguration, "it does not show it, so it was not looked at: check-config --prometheus FILE does (%v)", err)
 		return nil
 	}
-	x.external = ExternalLabels([]byte(cfg.YAML))
-	checks := Prometheus(x.e, PrometheusFile{Text: []byte(cfg.YAML), Rules: rules.list(), ServerJobs: x.jobs(0), ExporterJobs: x.jobs(1)})
+	x.leave = Leaving([]byte(cfg.YAML))
+	checks := Prometheus(x.e, PrometheusFile{Text: []byte(cfg.YAML), Rules: rules.list(), ServerJobs: x.jobs(0), ExporterJobs: x.jobs(1), Targets: x.labels()})
 	for i := range checks {
 		checks[i].Line = 0 // its own writing of the file
 	}
 	return checks
+}
+
+// labels are those of the targets of each job.
+func (x *promExam) labels() map[string][]map[string]string {
+	all := map[string][]map[string]string{}
+	for _, t := range x.active {
+		if x.isServer(t) || x.isExporter(t) {
+			all[t.ScrapePool] = append(all[t.ScrapePool], t.Labels)
+		}
+	}
+	return all
 }
 
 // alertmanagers looks where the alerts go, and how long they live there.
@@ -231,20 +250,11 @@ func (x *promExam) alertmanagers() {
 // targets looks whether those that are to be scraped are.
 func (x *promExam) targets() (serverUp, exporterUp bool) {
 	const what = "targets"
-	found, err := promGet[struct {
-		Active []target `json:"activeTargets"`
-	}](x.ctx, x.api, "targets?state=active")
-	if err != nil {
-		return true, true // said with the configuration
-	}
 	var f findings
 	serverUp, exporterUp = true, true
 	up := 0
-	for _, t := range found.Active {
-		job := promJob{JobName: t.ScrapePool}
-		host := hostPort(t.ScrapeURL)
-		isServer := x.knows(0, t) || job.JobName == "scalehook" || host != "" && host == x.e.Address
-		isExporter := x.knows(1, t) || job.JobName == "scalehook-exporter"
+	for _, t := range x.active {
+		host, isServer, isExporter := hostPort(t.ScrapeURL), x.isServer(t), x.isExporter(t)
 		if !isServer && !isExporter {
 			continue
 		}
@@ -269,6 +279,15 @@ func (x *promExam) targets() (serverUp, exporterUp bool) {
 		x.check(what, f, "%s up", plural(up, "target"))
 	}
 	return serverUp, exporterUp
+}
+
+func (x *promExam) isServer(t target) bool {
+	host := hostPort(t.ScrapeURL)
+	return x.knows(0, t) || t.ScrapePool == "scalehook" || host != "" && host == x.e.Address
+}
+
+func (x *promExam) isExporter(t target) bool {
+	return x.knows(1, t) || t.ScrapePool == "scalehook-exporter"
 }
 
 func (x *promExam) knows(kind int, t target) bool {

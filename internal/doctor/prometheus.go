@@ -6,13 +6,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/scalehook/scalehook/rules"
 )
 
 // What is looked at in Prometheus's configuration, as it is shown.
@@ -36,10 +37,18 @@ type promConfig struct {
 	RuleFiles         []string `yaml:"rule_files"`
 	ScrapeConfigFiles []string `yaml:"scrape_config_files"`
 	Alerting          struct {
-		Relabel       []relabel   `yaml:"alert_relabel_configs"`
-		Alertmanagers []yaml.Node `yaml:"alertmanagers"`
+		Relabel       []relabel `yaml:"alert_relabel_configs"`
+		Alertmanagers []struct {
+			Relabel []relabel `yaml:"alert_relabel_configs"`
+		} `yaml:"alertmanagers"`
 	} `yaml:"alerting"`
 	ScrapeConfigs []promJob `yaml:"scrape_configs"`
+}
+
+// promStatic are targets that are listed.
+type promStatic struct {
+	Targets []string          `yaml:"targets"`
+	Labels  map[string]string `yaml:"labels"`
 }
 
 // promJob is one scrape job.
@@ -47,11 +56,13 @@ type promJob struct {
 	JobName        string          `yaml:"job_name"`
 	HonorLabels    bool            `yaml:"honor_labels"`
 	ScrapeInterval *model.Duration `yaml:"scrape_interval"`
-	Static         []struct {
-		Targets []string          `yaml:"targets"`
-		Labels  map[string]string `yaml:"labels"`
-	} `yaml:"static_configs"`
-	MetricRelabel []relabel `yaml:"metric_relabel_configs"`
+	Static         []promStatic    `yaml:"static_configs"`
+	Relabel        []relabel       `yaml:"relabel_configs"`
+	MetricRelabel  []relabel       `yaml:"metric_relabel_configs"`
+	Scheme         string          `yaml:"scheme"`
+	Path           string          `yaml:"metrics_path"`
+	// More has the keys of the other ways to find targets, and much else.
+	More map[string]yaml.Node `yaml:",inline"`
 
 	line int
 }
@@ -61,43 +72,6 @@ func (j *promJob) UnmarshalYAML(node *yaml.Node) error {
 	type plain promJob
 	j.line = node.Line
 	return node.Decode((*plain)(j))
-}
-
-// relabel is a step of relabelling, of which only the ones that take labels off are
-// followed.
-type relabel struct {
-	Action string `yaml:"action"`
-	Regex  string `yaml:"regex"`
-
-	line int
-}
-
-// UnmarshalYAML keeps the line.
-func (r *relabel) UnmarshalYAML(node *yaml.Node) error {
-	type plain relabel
-	r.line = node.Line
-	return node.Decode((*plain)(r))
-}
-
-// takes returns the first of the labels that the step takes off.
-func (r relabel) takes(names ...string) string {
-	re, err := regexp.Compile("^(?s:" + r.Regex + ")$")
-	if err != nil {
-		return "" // Prometheus would not start with it
-	}
-	for _, name := range names {
-		switch r.Action {
-		case "labeldrop":
-			if re.MatchString(name) {
-				return name
-			}
-		case "labelkeep":
-			if !re.MatchString(name) {
-				return name
-			}
-		}
-	}
-	return ""
 }
 
 // PrometheusFile is a configuration of Prometheus, where it is from and what is known
@@ -113,6 +87,9 @@ type PrometheusFile struct {
 	// an exporter by what they brought. Without, they are known by their targets'
 	// ports and by their names.
 	ServerJobs, ExporterJobs []string
+	// Targets are the labels of the targets of each job, where they are known; nil to go
+	// by static_configs and relabel_configs.
+	Targets map[string][]map[string]string
 }
 
 // Prometheus examines a configuration of Prometheus: whether scalehook and the
@@ -124,14 +101,31 @@ func Prometheus(e Expected, file PrometheusFile) []Check {
 	return x.checks
 }
 
-// ExternalLabels returns the labels that a Prometheus of that configuration adds to
-// every alert; none where it cannot be read, which Prometheus tells of.
-func ExternalLabels(text []byte) map[string]string {
+// Leaving returns what the labels of an alert are once it left a Prometheus of that
+// configuration: with its external labels and relabelled. It returns nil where the
+// configuration cannot be read, which Prometheus tells of.
+func Leaving(text []byte) func(alert map[string]string) map[string]string {
 	var cfg promConfig
 	if yaml.Unmarshal(text, &cfg) != nil {
 		return nil
 	}
-	return cfg.Global.ExternalLabels
+	return func(alert map[string]string) map[string]string {
+		after, kept, _ := relabelled(cfg.external(alert), cfg.Alerting.Relabel)
+		if !kept {
+			return alert // which is told where Prometheus is looked at
+		}
+		return after.labels
+	}
+}
+
+// external adds the labels that every alert gets which lacks them.
+func (c *promConfig) external(alert map[string]string) labelled {
+	all := maps.Clone(c.Global.ExternalLabels)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, alert)
+	return labelled{labels: all}
 }
 
 type prometheus struct {
@@ -161,10 +155,10 @@ func (x *prometheus) examine() {
 	case x.file.Dir != "":
 		x.ruleFiles()
 	}
-	x.job(whatServerJob, x.server, x.file.ServerJobs, []string{labelGroup, "uuid", "state", "vm", "address", "pool", "signal"},
+	x.job(whatServerJob, x.server, x.file.ServerJobs, serverSeries(x.e.Simulated),
 		"add {job_name: scalehook, honor_labels: true, static_configs: [{targets: ['"+x.address()+"']}]} to scrape_configs")
 	if !x.e.Simulated && !x.otherReadings() {
-		x.job(whatExporterJob, x.exporter, x.file.ExporterJobs, []string{"uuid", "domain"},
+		x.job(whatExporterJob, x.exporter, x.file.ExporterJobs, rules.ExporterSeries(),
 			"add {job_name: scalehook-exporter, static_configs: [{targets: ['HYPERVISOR:10071']}]} to scrape_configs, one target for each hypervisor")
 	}
 	x.alerting()
@@ -291,7 +285,7 @@ func (j promJob) leadsTo(is func(target string) bool) bool {
 }
 
 // job looks for the jobs of a kind, and at what they do to the series' labels.
-func (x *prometheus) job(what string, of func(promJob) bool, known, names []string, add string) {
+func (x *prometheus) job(what string, of func(promJob) bool, known []string, series []rules.Series, add string) {
 	var f findings
 	var said []string
 	for _, j := range x.cfg.ScrapeConfigs {
@@ -304,7 +298,7 @@ func (x *prometheus) job(what string, of func(promJob) bool, known, names []stri
 			f.bad(j.line, "job %s scrapes every %s, and the rules' windows are for %s: write scrape_interval: %s there, or monitoring: {scrape_interval: %s} in scalehook's configuration and run %s again",
 				j.JobName, short(interval), short(want), short(want), short(interval), "scalehook rules --scrape-interval "+short(interval))
 		}
-		x.labels(&f, j, names)
+		x.series(&f, j, of, series)
 	}
 	switch {
 	case len(said) > 0:
@@ -326,38 +320,22 @@ func (x *prometheus) interval(j promJob) time.Duration {
 	return defaultScrape
 }
 
-// labels looks whether those that the rules join on arrive as they were published.
-func (x *prometheus) labels(f *findings, j promJob, names []string) {
-	if !j.HonorLabels {
-		own := map[string]bool{}
-		for _, s := range j.Static {
-			for name := range s.Labels {
-				own[name] = slices.Contains(names, name)
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(own)) {
-			if own[name] {
-				f.bad(j.line, "the targets of job %s have a label %s of their own, and the published one becomes exported_%s: write honor_labels: true there, or give the target's another name", j.JobName, name, name)
-			}
-		}
-	}
-	for _, r := range j.MetricRelabel {
-		if name := r.takes(names...); name != "" {
-			f.bad(r.line, "metric_relabel_configs of job %s takes the label %s off, by which the rules tell VMs and groups apart: leave it", j.JobName, name)
-		}
-	}
-}
-
 // alerting looks whether alerts leave Prometheus with their labels.
 func (x *prometheus) alerting() {
 	var f findings
 	if len(x.cfg.Alerting.Alertmanagers) == 0 {
 		f.bad(0, "no Alertmanager is named, so no signal leaves: write alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:9093']}]}]}")
 	}
-	for _, r := range x.cfg.Alerting.Relabel {
-		if name := r.takes(labelGroup, labelSignal, "alertname"); name != "" {
-			f.bad(r.line, "alert_relabel_configs takes the label %s off the alerts, and scalehook needs it: leave it", name)
-		}
+	x.leaving(&f, "alert_relabel_configs", x.cfg.Alerting.Relabel, nil)
+	each, whole := findings{}, false
+	for i, one := range x.cfg.Alerting.Alertmanagers {
+		var own findings
+		x.leaving(&own, fmt.Sprintf("alert_relabel_configs of alertmanagers[%d]", i), one.Relabel, x.cfg.Alerting.Relabel)
+		whole = whole || len(own.bads)+len(own.hint) == 0
+		each.add(own)
+	}
+	if !whole {
+		f.add(each) // else there is one that gets them all
 	}
 	for _, name := range slices.Sorted(maps.Keys(x.cfg.Global.ExternalLabels)) {
 		if name == labelGroup || name == labelSignal {
