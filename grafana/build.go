@@ -162,7 +162,7 @@ func stat(title, description, unit string, width int, targets ...object) panel {
 		custom:   object{},
 		options: object{
 			"colorMode": "value", "graphMode": "none", "justifyMode": "auto", "orientation": "auto", "textMode": "auto",
-			"wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
+			"wideLayout": true, "showPercentChange": false,
 			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 		},
 	}
@@ -202,7 +202,7 @@ func timeline(title, description string, width int, values object, targets ...ob
 		kind: "state-timeline", title: title, description: description, unit: "short", width: width, height: 8, targets: targets,
 		defaults: object{"mappings": []object{{"type": "value", "options": values}}},
 		custom: object{
-			"fillOpacity": 75, "lineWidth": 0, "axisPlacement": "auto",
+			"fillOpacity": 75, "lineWidth": 0,
 			"hideFrom": object{"legend": false, "tooltip": false, "viz": false},
 		},
 		options: object{
@@ -305,8 +305,16 @@ func toGroup(from string) []object {
 func annotation(name, colour, expr, title, text string) object {
 	return object{
 		"name": name, "datasource": source(), "enable": true, "hide": false, "iconColor": colour,
-		"expr": squeeze(expr), "titleFormat": title, "textFormat": text, "step": "15s",
+		"expr": squeeze(expr), "titleFormat": title, "textFormat": text, "step": "15s", "useValueForTime": false,
 	}
+}
+
+// moments marks the times, in milliseconds since 1970, that the expression has as
+// values. A window would have to be as long as the step, which Grafana makes longer
+// the more time is shown, and not every version fills variables in here.
+func moments(annotation object) object {
+	annotation["useValueForTime"] = true
+	return annotation
 }
 
 // Adjustments of a panel.

@@ -19,7 +19,7 @@ func detail() *board {
 		}, serverVariables()...),
 		annotations: []object{
 			annotation("Activities", "blue", `max by (scaling_group, activity) (scalehook_activities_in_flight{`+one+`})`, "{{activity}}", "{{scaling_group}}: from its begin to its end"),
-			annotation("Failures", "red", `max by (scaling_group, activity) (increase(scalehook_activities_failed_total{`+one+`}[1m]))`, "{{activity}} failed", "{{scaling_group}}: see scalehook activities"),
+			moments(annotation("Failures", "red", `1000 * max by (scaling_group, activity) (scalehook_activities_last_failed_timestamp_seconds{`+one+`})`, "{{activity}} failed", "{{scaling_group}}: see scalehook activities")),
 			annotation("Signals", "orange", `ALERTS{alertstate="firing",scalehook_signal!="",`+one+`}`, "{{alertname}}", "{{scaling_group}}"),
 		},
 		links: []object{

@@ -35,6 +35,7 @@ func overview() *board {
 			{"CPU and size", cpuAndSize()},
 			{"What scalehook did", doings()},
 			{"scalehook", serverHealth()},
+			{"Webhooks", deliveries()},
 			{"Exporters", exporterHealth()},
 		},
 	}
@@ -168,6 +169,23 @@ func serverHealth() []panel {
 		lines("Dropped and truncated", "Connections closed to make room, and alerts that senders left out of their messages.", "short", 12,
 			over("{{instance}} connections dropped", `sum by (instance) (increase(scalehook_webhook_connections_dropped_total[$__rate_interval]))`),
 			over("{{instance}} alerts left out", `sum by (instance) (increase(scalehook_webhook_truncated_alerts_total[$__rate_interval]))`)).bars(),
+	}
+}
+
+// deliveries are what outbound webhooks are told. Where none is configured there is
+// nothing to show.
+func deliveries() []panel {
+	return []panel{
+		lines("Deliveries to webhooks", "Ended activities that each outbound webhook was told of, and those that it will never be: rejected, given up or dropped. Empty without webhooks.", "short", 6,
+			over("{{webhook}} {{result}}", `sum by (webhook, result) (increase(scalehook_deliveries_total[$__rate_interval]))`)).bars(),
+		lines("Requests to webhooks", "Tries, by class of the answer's status; none is no answer. Whatever is not 2xx, 3xx or 4xx is tried again.", "reqps", 6,
+			over("{{webhook}} {{code}}", `sum by (webhook, code) (rate(scalehook_delivery_tries_total[$__rate_interval]))`)),
+		lines("Behind", "How long ago the activity ended that each webhook is being told of; 0 while none waits. Nothing that scales waits for a webhook.", "s", 6,
+			over("{{webhook}}", `
+				(time() - min by (webhook) (scalehook_delivery_oldest_timestamp_seconds))
+				or max by (webhook) (scalehook_deliveries_waiting) * 0`)),
+		lines("Waiting for webhooks", "Ended activities that each webhook has not come to. At 10,000 the oldest are dropped.", "short", 6,
+			over("{{webhook}}", `max by (webhook) (scalehook_deliveries_waiting)`)).stepped(),
 	}
 }
 

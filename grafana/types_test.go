@@ -105,6 +105,13 @@ func typescript(t *testing.T, name string, text []byte) string {
 	return out.String()
 }
 
+// The folders of the program for the newest Grafana whose types are looked at, and for
+// the oldest, as types/package.json has them.
+const (
+	newest = "13"
+	oldest = "11"
+)
+
 // TestGrafanasTypesAcceptTheDashboards has the TypeScript compiler hold the files
 // against the types that Grafana publishes. Each mistake that is planted must be found.
 func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
@@ -112,8 +119,15 @@ func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	modules, work := filepath.Join(packages(ctx, t), "node_modules"), t.TempDir()
-	if err := os.Symlink(modules, filepath.Join(work, "node_modules")); err != nil {
-		t.Fatal(err)
+	// A folder for each Grafana, in which @grafana/schema is its own.
+	for folder, schema := range map[string]string{newest: "schema", oldest: "schema-11"} {
+		scope := filepath.Join(work, folder, "node_modules", "@grafana")
+		if err := os.MkdirAll(scope, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(modules, "@grafana", schema), filepath.Join(scope, "schema")); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	files, err := grafana.Dashboards()
@@ -122,7 +136,9 @@ func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
 	}
 	programs := map[string]string{}
 	for name, text := range files {
-		programs[strings.TrimSuffix(name, ".json")+".ts"] = typescript(t, name, text)
+		for _, folder := range []string{newest, oldest} {
+			programs[folder+"/"+strings.TrimSuffix(name, ".json")+".ts"] = typescript(t, name, text)
+		}
 	}
 	for name, m := range map[string]struct{ old, new string }{
 		"a field that there is none":         {`"schemaVersion":`, `"schemaVersoin":`},
@@ -149,7 +165,12 @@ func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
 		if text == string(files["overview.json"]) {
 			t.Errorf("the mistake %q does not apply", name)
 		}
-		programs[strings.ReplaceAll(name, " ", "-")+".mistake.ts"] = typescript(t, name, []byte(text))
+		file, program := strings.ReplaceAll(name, " ", "-")+".mistake.ts", typescript(t, name, []byte(text))
+		programs[newest+"/"+file] = program
+		// Some are enough to see that the other types are looked at too.
+		if strings.HasPrefix(name, "a legend") || strings.HasPrefix(name, "a way") {
+			programs[oldest+"/"+file] = program
+		}
 	}
 	args := []string{
 		filepath.Join(modules, "typescript", "bin", "tsc"),
@@ -178,7 +199,7 @@ func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
 		case mistake && len(found) == 0:
 			t.Errorf("%s is not found", name)
 		case !mistake && len(found) > 0:
-			t.Errorf("Grafana's types refuse it:\n%s", strings.Join(found, ""))
+			t.Errorf("the types of Grafana %s refuse it:\n%s", filepath.Dir(name), strings.Join(found, ""))
 		}
 	}
 }

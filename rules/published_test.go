@@ -81,8 +81,8 @@ func TestTheServerPublishesTheSeriesThatAreListed(t *testing.T) {
 		return err
 	})
 
-	// These come only with an alert, or a call that failed.
-	rare := []string{"scalehook_condition_expiry_timestamp_seconds", "scalehook_evidence_timestamp_seconds", "scalehook_driver_requests_failed_total"}
+	// These come only with an alert, or what failed.
+	rare := []string{"scalehook_activities_last_failed_timestamp_seconds", "scalehook_condition_expiry_timestamp_seconds", "scalehook_evidence_timestamp_seconds", "scalehook_driver_requests_failed_total"}
 	listed := map[string]bool{}
 	for _, series := range rules.ServerSeries() {
 		listed[series.Name] = true

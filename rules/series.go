@@ -53,6 +53,7 @@ func ServerSeries() []Series {
 
 		{"scalehook_activities_total", Counter, []string{"scaling_group", "activity"}, "Activities that ended, whatever their outcome."},
 		{"scalehook_activities_failed_total", Counter, []string{"scaling_group", "activity"}, "Activities that ended undone or failed."},
+		{"scalehook_activities_last_failed_timestamp_seconds", Gauge, []string{"scaling_group", "activity"}, "When the newest of those ended; no sample before the first one since the start."},
 		{"scalehook_activities_in_flight", Gauge, []string{"scaling_group", "activity"}, "Activities under way."},
 		{"scalehook_activity_duration_seconds", Histogram, []string{"activity"}, "Duration of finished activities."},
 		{"scalehook_step_duration_seconds", Histogram, []string{"activity", "step"}, "Duration of finished steps."},

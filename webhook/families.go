@@ -49,6 +49,8 @@ func specs() []spec {
 	return []spec{
 		of("activities_failed_total", "Activities that ended undone or failed.", perKind(func(r *row) []uint64 { return r.failed }), labelActivity),
 		of("activities_in_flight", "Activities under way.", perKind(func(r *row) []uint64 { return r.flying }), labelActivity),
+		of("activities_last_failed_timestamp_seconds", "When the newest activity of the kind that was undone or failed ended. Absent before the first one since the start.",
+			(*collector).writeFailures, labelActivity),
 		of("activities_total", "Activities that ended, whatever their outcome.", perKind(func(r *row) []uint64 { return r.ended }), labelActivity),
 
 		of("condition_active", "Whether the signal stands for the group.", perSignal(func(s *signalRow) (float64, bool) {
@@ -107,6 +109,19 @@ func perSignal(value func(*signalRow) (float64, bool)) func(*collector, *page, *
 // perKind writes one sample for each kind of activity.
 func perKind(counted func(*row) []uint64) func(*collector, *page, *row) {
 	return func(c *collector, p *page, r *row) { writeCounts(p, r, c.activities, counted(r)) }
+}
+
+// writeFailures writes one sample for each kind of activity that has failed: there
+// are thousands of groups and few failures.
+func (c *collector) writeFailures(p *page, r *row) {
+	if len(r.failedAt) == 0 {
+		return
+	}
+	for _, k := range c.activities {
+		if at := r.failedAt[k.index]; !at.IsZero() {
+			p.add(p.labels(k.pair, r.group), seconds(at))
+		}
+	}
 }
 
 // writeCounts writes one sample for each value of the label, in whose order the

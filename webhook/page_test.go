@@ -211,6 +211,36 @@ func TestWhatAGroupCameToIsCounted(t *testing.T) {
 	}
 }
 
+// TestTheNewestFailureIsDated: of each kind that has failed, and of no other.
+func TestTheNewestFailureIsDated(t *testing.T) {
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	e := newEngine()
+	e.views = fleet(2)
+	s := newServer(t, options(t, e))
+	const name = "scalehook_activities_last_failed_timestamp_seconds"
+	if w := send(t, s, request{method: "GET", path: "/metrics"}); w.Code != 200 || strings.Contains(w.Body.String(), name) {
+		t.Errorf("status %d, or %s before anything failed", w.Code, name)
+	}
+	counts := &e.views[1].Counts
+	for _, a := range []scaling.Activity{
+		{Kind: scaling.ActivityScaleOut, Status: scaling.ActivityUndone, Ended: noon.Add(time.Minute)},
+		{Kind: scaling.ActivityScaleOut, Status: scaling.ActivityFailed, Ended: noon}, // told late
+		{Kind: scaling.ActivityScaleOut, Status: scaling.ActivityDone, Ended: noon.Add(time.Hour)},
+		{Kind: scaling.ActivityHandover, Status: scaling.ActivityFailed, Ended: noon.Add(2 * time.Minute)},
+	} {
+		counts.Finished(a)
+	}
+	got := map[string]float64{}
+	for _, m := range family(t, s, name) {
+		got[label(m, "scaling_group")+" "+label(m, "activity")] = m.GetGauge().GetValue()
+	}
+	group := e.views[1].Group.Name
+	want := map[string]float64{group + " scale_out": float64(noon.Unix() + 60), group + " handover": float64(noon.Unix() + 120)}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestTheNewestLaunchIsShownByPhase(t *testing.T) {
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	launch := func(kind scaling.ActivityKind, status scaling.ActivityStatus, steps ...string) scaling.Activity {

@@ -23,6 +23,7 @@ type row struct {
 	cooldown, notified                   float64
 	verdicts                             []uint64        // in the order of scaling.Actions; empty: none yet
 	ended, failed, flying                []uint64        // of scaling.ActivityKinds; empty: none yet
+	failedAt                             []time.Time     // of scaling.ActivityKinds; empty: none yet
 	launch                               []time.Duration // of scaling.LaunchPhases; empty: none yet
 	alerts                               fates
 	states                               []int  // in the order of collector.states
@@ -110,7 +111,7 @@ func (m *rowMaker) row(v *scaling.GroupView) row {
 		provider: m.driver(&c.names.provider, v.Group.Provider), pool: m.driver(&c.names.pool, v.Group.Balancer),
 		high: v.Group.High, low: v.Group.Low, desired: float64(v.State.Desired), minimum: float64(v.Group.Min), maximum: float64(v.Group.Max),
 		cooldown: seconds(v.State.CooldownUntil), notified: seconds(v.State.LastNotification),
-		verdicts: v.Counts.Verdicts, ended: v.Counts.Ended, failed: v.Counts.Failed, flying: v.State.UnderWay(), launch: v.Counts.Launch,
+		verdicts: v.Counts.Verdicts, ended: v.Counts.Ended, failed: v.Counts.Failed, failedAt: v.Counts.FailedAt, flying: v.State.UnderWay(), launch: v.Counts.Launch,
 		alerts: c.metrics.alerts.of(v.Group.Name),
 		states: make([]int, len(c.states)), statuses: make([]bool, len(c.statuses)),
 	}

@@ -18,6 +18,7 @@ const (
 	serverAddr       = "127.0.0.1:10070"
 	prometheusAddr   = "127.0.0.1:9090"
 	alertmanagerAddr = "127.0.0.1:9093"
+	receiverAddr     = "127.0.0.1:10080"
 )
 
 // templateVolume is the base image's name in the pool.
@@ -143,6 +144,8 @@ alertmanagers: [{url: "http://%[4]s"}]
 tokens:
   - {name: alertmanager, role: alerts, file: %[5]q}
   - {name: demo, role: operator, file: %[6]q}
+webhooks:
+  - {name: demo, url: "http://%[24]s", secret_file: %[25]q}
 providers:
   host:
     libvirt: {uri: %[7]q}
@@ -182,5 +185,5 @@ groups:
     port: 80
 `, scrapeInterval, rateWindow, prometheusAddr, alertmanagerAddr, w.alertsToken, w.operatorToken,
 		w.lab.URI(), w.haproxy.AdminSocket, master, g.name, g.min, g.max, g.high, g.low, drain, g.victim, g.onRemove, g.vmName, adopt,
-		templateVolume, w.domainType, w.lab.Path("user-data"), fragment)
+		templateVolume, w.domainType, w.lab.Path("user-data"), fragment, receiverAddr, w.webhookSecret)
 }

@@ -34,6 +34,8 @@ type world struct {
 
 	domainType                 string
 	alertsToken, operatorToken string // files
+	webhookSecret              string // file
+	receiver                   *http.Server
 	group                      groupConfig
 	before                     lab.Snapshot
 	load                       *load
@@ -67,6 +69,7 @@ func startWorld(ctx context.Context, o options, bin string, log *slog.Logger, sc
 		{"scalehook-exporter", w.startExporter},
 		{"Prometheus", w.startPrometheus},
 		{"Alertmanager", w.startAlertmanager},
+		{"a receiver of what ended", w.startReceiver},
 		{"scalehook", w.startServer},
 	}
 	scr.title("%s: %s", s.group.name, s.title)
@@ -170,6 +173,21 @@ func (w *world) startAlertmanager(ctx context.Context) error {
 	}
 	_, err := w.lab.StartAlertmanager(ctx, lab.AlertmanagerOptions{ConfigFile: config, Listen: alertmanagerAddr})
 	return err
+}
+
+// startReceiver takes whatever scalehook tells of activities that ended.
+func (w *world) startReceiver(ctx context.Context) error {
+	w.webhookSecret = w.lab.Path("webhook.secret")
+	if err := os.WriteFile(w.webhookSecret, []byte("webhook-"+w.lab.Path()+"\n"), 0o600); err != nil {
+		return err
+	}
+	l, err := w.lab.Listen(ctx, "tcp", receiverAddr)
+	if err != nil {
+		return err
+	}
+	w.receiver = &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNoContent) })}
+	go func() { _ = w.receiver.Serve(l) }() // ends with close
+	return nil
 }
 
 func (w *world) startServer(ctx context.Context) (err error) {
@@ -342,6 +360,9 @@ func (w *world) close() error {
 	var err error
 	if w.lab != nil {
 		err = w.lab.Close()
+	}
+	if w.receiver != nil {
+		err = errors.Join(err, w.receiver.Close())
 	}
 	if w.load != nil {
 		w.load.stop()

@@ -17,7 +17,9 @@ func (t *tour) serverConfig() string {
 monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 4s}
 %stokens:
   - {name: tour, role: operator, file: %q}
-%sproviders:
+%swebhooks:
+  - {name: tour, url: %q, secret_file: %q}
+providers:
   sim:
     simulated:
       boot_time: 2s
@@ -39,7 +41,7 @@ groups:
     provider: sim
     balancer: sim
     port: 80
-`, sources, t.path("operator.token"), tokens, load, mode)
+`, sources, t.path("operator.token"), tokens, t.hook, t.path("webhook.secret"), load, mode)
 }
 
 func (t *tour) prometheusConfig() string {

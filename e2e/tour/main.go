@@ -89,6 +89,8 @@ type tour struct {
 	scalehook, prometheus, alertmanager string // programs
 	exporter                            string // program
 	server, prom, alerts, libvirt       string // addresses
+	hook                                string // URL of the receiver of ended activities
+	receiver                            *http.Server
 	dashboards                          bool
 	client                              *client.Client
 	running                             []*exec.Cmd
@@ -122,7 +124,10 @@ func (t *tour) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	files := map[string]string{"operator.token": "tour-operator-not-secret\n", "alerts.token": "tour-alerts-not-secret\n", "scalehook.yml": t.serverConfig()}
+	if err := t.receive(ctx); err != nil {
+		return err
+	}
+	files := map[string]string{"webhook.secret": "tour-webhook-not-secret\n", "operator.token": "tour-operator-not-secret\n", "alerts.token": "tour-alerts-not-secret\n", "scalehook.yml": t.serverConfig()}
 	if t.monitored() {
 		rules, err := exec.CommandContext(ctx, t.scalehook, "rules", "--scrape-interval", "1s").Output()
 		if err != nil {
@@ -223,6 +228,22 @@ func (t *tour) stopAll() error {
 		_ = cmd.Wait() // its exit code says nothing after a signal
 		timer.Stop()
 	}
+	if t.receiver != nil {
+		return t.receiver.Close()
+	}
+	return nil
+}
+
+// receive takes whatever scalehook tells of activities that ended.
+func (t *tour) receive(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	t.hook = "http://" + l.Addr().String()
+	t.receiver = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
+	go func() { _ = t.receiver.Serve(l) }() // ends with Close
 	return nil
 }
 

@@ -26,7 +26,13 @@ type Target = Plain<g.DataQuery> & {
   instant: boolean;
   range: boolean;
 };
-type Annotation = Plain<g.AnnotationQuery> & { expr: string; titleFormat: string; textFormat: string; step: string };
+type Annotation = Plain<g.AnnotationQuery> & {
+  expr: string;
+  titleFormat: string;
+  textFormat: string;
+  step: string;
+  useValueForTime: boolean;
+};
 
 // Panels and dashboards leave nothing out that their types have as optional and
 // everybody needs.
@@ -44,7 +50,9 @@ type Visual<Kind extends string, Options, Custom> = Omit<Plain<g.Panel>, Needed 
       }[];
     };
   };
-type StatPanel = Visual<'stat', stat.Options, Record<string, never>>;
+// percentChangeColorMode paints what showPercentChange shows, which is off; Grafana 11.0
+// does not have it yet.
+type StatPanel = Visual<'stat', Omit<stat.Options, 'percentChangeColorMode'>, Record<string, never>>;
 type TimeseriesPanel = Visual<'timeseries', timeseries.Options, timeseries.FieldConfig>;
 type StateTimelinePanel = Visual<'state-timeline', timeline.Options, timeline.FieldConfig>;
 type TablePanel = Visual<'table', table.Options, table.FieldConfig>;

@@ -122,6 +122,8 @@ type Counts struct {
 	Verdicts []uint64 // by action, those that asked for it
 	Ended    []uint64 // activities by kind, whatever their outcome
 	Failed   []uint64 // activities by kind that ended undone or failed
+	// FailedAt is when the newest of those ended.
+	FailedAt []time.Time
 	// Launch is how long the newest launch that came into service was in each phase,
 	// in the order of LaunchPhases; empty where there was none yet.
 	Launch []time.Duration
@@ -140,10 +142,24 @@ func (c *Counts) Finished(a Activity) {
 	c.Ended = count(c.Ended, ActivityKinds(), a.Kind)
 	if a.Status != ActivityDone {
 		c.Failed = count(c.Failed, ActivityKinds(), a.Kind)
+		c.failedAt(a)
 		return
 	}
 	if phases := launchOf(a); phases != nil {
 		c.Launch = phases
+	}
+}
+
+func (c *Counts) failedAt(a Activity) {
+	k := slices.Index(ActivityKinds(), a.Kind)
+	if k < 0 {
+		return
+	}
+	if c.FailedAt == nil {
+		c.FailedAt = make([]time.Time, len(ActivityKinds()))
+	}
+	if a.Ended.After(c.FailedAt[k]) {
+		c.FailedAt[k] = a.Ended
 	}
 }
 
@@ -168,7 +184,7 @@ func launchOf(a Activity) (phases []time.Duration) {
 
 // Clone returns a copy that shares nothing.
 func (c *Counts) Clone() Counts {
-	return Counts{slices.Clone(c.Verdicts), slices.Clone(c.Ended), slices.Clone(c.Failed), slices.Clone(c.Launch)}
+	return Counts{slices.Clone(c.Verdicts), slices.Clone(c.Ended), slices.Clone(c.Failed), slices.Clone(c.FailedAt), slices.Clone(c.Launch)}
 }
 
 // UnderWay counts the activities under way by kind, in the order of ActivityKinds;
