@@ -48,6 +48,7 @@ sh "$SCALEHOOK_POLICY_RC_D" haproxy start; echo "policy says $?" >>"$M/calls"
 [ -e "$M/fail" ] && exit 100
 if [ -e "$M/hang" ]; then touch "$M/hanging"; exec sleep 300; fi
 echo "installed haproxy:amd64" >>"$M/installed"
+echo "installed openssh-server" >>"$M/installed"
 echo "installed logrotate" >>"$M/installed"`,
 	}
 	for name, script := range stubs {
@@ -174,7 +175,7 @@ func TestInstallStartsNothingAndPutsThePolicyBack(t *testing.T) {
 					touched = append(touched, strings.TrimSpace(line))
 				}
 			}
-			if diff := cmp.Diff([]string{"systemctl disable haproxy.service"}, touched); diff != "" {
+			if diff := cmp.Diff([]string{"systemctl disable haproxy.service", "systemctl disable openssh-server.service"}, touched); diff != "" {
 				t.Errorf("calls of systemctl (-want +got):\n%s", diff)
 			}
 			list := m.read(t, "stdout-before-apt")
@@ -248,7 +249,7 @@ func TestPolicyIsPutBackWhenTheInstallationEndsBadly(t *testing.T) {
 func TestEverySetIsKnownAndHasWhatItIsFor(t *testing.T) {
 	for set, want := range map[string][]string{
 		"demo":      {"libc6-dev", "qemu-system-x86", "haproxy"},
-		"test":      {"libc6-dev", "qemu-system-x86", "haproxy", "shellcheck"},
+		"test":      {"libc6-dev", "qemu-system-x86", "haproxy", "shellcheck", "openssh-server", "bash-completion", "zsh", "fish"},
 		"bench":     {"libc6-dev", "qemu-system-x86", "prometheus-libvirt-exporter"},
 		"openstack": {"libc6-dev", "qemu-system-x86", "haproxy", "python3-nova", "python3-octaviaclient", "mariadb-server-core", "ovn-host"},
 	} {
