@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 	"github.com/scalehook/scalehook/internal/cloud"
@@ -68,6 +69,12 @@ func (s *site) has(l left) (hasPort, hasAddress bool) {
 		slices.ContainsFunc(addresses, func(f floating) bool { return f.Address == l.address })
 }
 
+// names reports whether the word stands in the text as a whole: 203.0.113.19 is not
+// in 203.0.113.194.
+func names(text, word string) bool {
+	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == ',' }), word)
+}
+
 // cleansUp has what an unknown instance of ours left behind removed by "scalehook
 // cleanup", and what provisioning left by "scalehook provision --cleanup": each lists
 // first. What is somebody else's stays.
@@ -88,13 +95,13 @@ func (s *site) cleansUp() {
 	var listed string
 	testenv.Eventually(t, limit, "scalehook cleanup lists the instance's parts as quarantined", func() error {
 		listed = s.command("cleanup")
-		if !strings.Contains(listed, "quarantined") || !strings.Contains(listed, instance.port) || !strings.Contains(listed, instance.address) {
+		if !names(listed, "quarantined") || !names(listed, instance.port) || !names(listed, instance.address) {
 			return fmt.Errorf("it says: %s", listed)
 		}
 		return nil
 	})
 	for _, other := range []string{provisioned.port, provisioned.address, theirs.port, theirs.address} {
-		if strings.Contains(listed, other) {
+		if names(listed, other) {
 			t.Errorf("scalehook cleanup lists %s, which is no instance's: %s", other, listed)
 		}
 	}
@@ -108,7 +115,7 @@ func (s *site) cleansUp() {
 	})
 
 	file := s.path("provision.yml")
-	if out := s.scalehook("provision", file, "--cleanup"); !strings.Contains(out, provisioned.address) || !strings.Contains(out, "not done: this is what would be") {
+	if out := s.scalehook("provision", file, "--cleanup"); !names(out, provisioned.address) || !strings.Contains(out, "not done: this is what would be") {
 		t.Errorf("provision --cleanup: %s", out)
 	}
 	is("after provision --cleanup", provisioned, true)
