@@ -260,7 +260,7 @@ func (a *app) close() error {
 // reload reads the configuration again. Everything that can fail is done before
 // anything that is in force is replaced.
 func (a *app) reload(ctx context.Context) (effects []scaling.Effect, err error) {
-	a.notify(daemon.SdNotifyReloading)
+	a.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	defer a.notify(daemon.SdNotifyReady)
 	err = a.reloader.reload(ctx, func(next *config.Runtime) error {
 		var err error
@@ -337,15 +337,16 @@ func (a *app) notify(state string) {
 }
 
 // tellSystemd says that the server is up and, where systemd watches, that the
-// engine still answers.
+// engine gets on.
 func (a *app) tellSystemd(ctx context.Context) error {
 	a.notify(daemon.SdNotifyReady)
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
 		every = time.Hour
 	}
-	tick := time.NewTicker(every / 2)
+	tick := time.NewTicker(every / 3)
 	defer tick.Stop()
+	var look chan error // that is under way: one that never returns is not begun again
 	for {
 		select {
 		case <-ctx.Done():
@@ -353,14 +354,26 @@ func (a *app) tellSystemd(ctx context.Context) error {
 			return err
 		case <-tick.C:
 		}
-		look, cancel := context.WithTimeout(ctx, every/4)
-		_, err := a.engine.Groups(look)
+		limit, cancel := context.WithTimeout(ctx, every/4)
+		if look == nil {
+			look = make(chan error, 1)
+			go func(answer chan<- error) { answer <- a.engine.Progress(limit) }(look)
+		}
+		select {
+		case err = <-look:
+			look = nil
+		case <-limit.Done():
+			err = errors.New("the engine does not answer")
+		}
 		cancel()
+		if ctx.Err() != nil {
+			continue
+		}
 		if err == nil {
 			_, err = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
 		}
 		if err != nil {
-			a.log.Warn("systemd's watchdog was not fed", "err", err)
+			a.log.Error("systemd's watchdog is not fed", "err", err)
 		}
 	}
 }

@@ -96,7 +96,7 @@ func TestServeTellsSystemdAndLeavesNothingBehind(t *testing.T) {
 	if answer.StatusCode != http.StatusOK {
 		t.Errorf("reload: %s", answer.Status)
 	}
-	await("RELOADING=1")
+	await("RELOADING=1\nMONOTONIC_USEC=")
 	await("READY=1")
 	cancel()
 	await("STOPPING=1")

@@ -96,6 +96,7 @@ type Engine struct {
 	metrics  *metrics
 	lookups  *lookups
 	thoughts chan func() // what the thinkers compute; see think
+	laps     laps
 
 	mu        sync.RWMutex
 	groups    map[string]*group
@@ -174,6 +175,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return errors.New("engine: run twice")
 	}
 	e.run = ctx
+	e.laps.done(e.clock.elapsed())
 	e.start(ctx, e.lookups.loop)
 	for range thinkers() {
 		e.start(ctx, e.thinker)

@@ -253,6 +253,7 @@ func (g *group) loop(ctx context.Context) {
 	defer workers.Wait()
 	for {
 		again := g.tick(ctx)
+		g.eng.laps.done(g.eng.clock.elapsed())
 		g.startWorkers(ctx, &workers)
 		if again {
 			if ctx.Err() != nil {

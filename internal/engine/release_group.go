@@ -112,7 +112,9 @@ func (g *group) letGo(ctx context.Context, gc GroupConfig, r scaling.Release) {
 	if g.observing() || g.settling() {
 		return
 	}
+	g.eng.laps.away.Add(1)
 	err := g.takeMarksOff(ctx, gc)
+	g.eng.laps.away.Add(-1)
 	if ctx.Err() != nil {
 		return
 	}

@@ -15,8 +15,16 @@ import (
 // Enabled says whether the binary has fault points.
 const Enabled = true
 
-// Point passes the point of that name, which may end the process.
-func Point(name string) { current().pass(name) }
+// Point passes the point of that name, which may end the process or never return.
+func Point(name string) {
+	current().pass(name)
+	if name == hung() {
+		select {}
+	}
+}
+
+// hung is the point from which nobody returns.
+var hung = sync.OnceValue(func() string { return os.Getenv("SCALEHOOK_FAULT_HANG") })
 
 // Step says that something was journalled: from here on a point that was passed
 // before is a new passing.
