@@ -46,6 +46,7 @@ func newEngine() *engine {
 			Group: scaling.Group{
 				Name: "web", Mode: scaling.ModeFull, Min: 1, Max: 3, High: 0.7, Low: 0.2,
 				Cooldown: time.Minute, Provider: "kvm", Balancer: "haproxy", Port: 80,
+				Victim: scaling.VictimNewest, OnRemove: scaling.OnRemoveKeep,
 			},
 			State: scaling.State{
 				Group: "web", Desired: 2, Primary: first.ID, Instances: []scaling.Instance{first, second},
@@ -239,7 +240,7 @@ func (e *engine) Group(_ context.Context, name string) (scaling.GroupView, error
 func (e *engine) Activities(_ context.Context, group, before string, limit int) ([]scaling.Activity, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return []scaling.Activity{{ID: fmt.Sprintf("%s|%s|%d", group, before, limit), Group: group, Kind: scaling.ActivityScaleOut}}, e.err
+	return []scaling.Activity{{ID: fmt.Sprintf("%s|%s|%d", group, before, limit), Group: group, Kind: scaling.ActivityScaleOut, Status: scaling.ActivityDone}}, e.err
 }
 
 func (e *engine) Verdicts(_ context.Context, group string) ([]scaling.Verdict, error) {

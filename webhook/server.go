@@ -217,6 +217,7 @@ func (s *Server) routes() http.Handler {
 	v1.GET("/orphans", s.orphans)
 	v1.GET("/status/buildinfo", s.buildInfo)
 	v1.GET("/status/runtimeinfo", s.runtimeInfo)
+	v1.GET("/openapi.json", s.openAPI)
 
 	if s.opts.Pprof {
 		debug := e.Group("/debug/pprof", s.audited("pprof"), longAnswer)

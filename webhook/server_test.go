@@ -80,7 +80,8 @@ type request struct {
 	host, remote       string
 }
 
-// send runs a request through the handler.
+// send runs a request through the handler and holds the answer against the OpenAPI
+// document.
 func send(t testing.TB, s *webhook.Server, r request) *httptest.ResponseRecorder {
 	t.Helper()
 	req := httptest.NewRequestWithContext(t.Context(), r.method, "http://localhost:10070"+r.path, strings.NewReader(r.body))
@@ -104,6 +105,7 @@ func send(t testing.TB, s *webhook.Server, r request) *httptest.ResponseRecorder
 	}
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, req)
+	holdAgainst(t, r, w)
 	return w
 }
 

@@ -50,7 +50,7 @@ func TestFlagsAndArgumentsAreCompleted(t *testing.T) {
 		{"formats by the short flag", []string{"verify", "-o", ""}, []string{"table", "json", "yaml"}, noFiles},
 		{"formats of a subcommand", []string{"host", "show", "-o", ""}, []string{"table", "json", "yaml"}, noFiles},
 		{"directions", []string{"pause", "web", "--direction", ""}, []string{"out", "in", "both"}, noFiles},
-		{"schemas", []string{"schema", "--of", ""}, []string{"config", "provision"}, noFiles},
+		{"schemas", []string{"schema", "--of", ""}, []string{"config", "provision", "openapi"}, noFiles},
 		{"levels", []string{"serve", "--log.level", "i"}, []string{"debug", "info", "warn", "error"}, noFiles},
 		{"examples", []string{"example", "k"}, []string{"kvm"}, noFiles},
 		{"a configuration", []string{"check-config", ""}, nil, files},

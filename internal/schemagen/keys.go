@@ -24,36 +24,46 @@ type Key struct {
 
 // Keys reads the keys of the struct type of the package in dir, in their order.
 func Keys(dir, structType string) ([]Key, error) {
+	_, keys, err := documented(dir, structType, "yaml")
+	return keys, err
+}
+
+// documented returns the type's comment and the keys that its fields' tags give.
+func documented(dir, structType, tag string) (doc string, keys []Key, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	var keys []Key
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
-			return nil, fmt.Errorf("read the comments of %s: %w", file, err)
+			return "", nil, fmt.Errorf("read the comments of %s: %w", file, err)
 		}
 		ast.Inspect(parsed, func(n ast.Node) bool {
+			if decl, ok := n.(*ast.GenDecl); ok && len(decl.Specs) == 1 {
+				if spec, ok := decl.Specs[0].(*ast.TypeSpec); ok && spec.Name.Name == structType {
+					doc = strings.Join(strings.Fields(decl.Doc.Text()), " ")
+				}
+			}
 			spec, ok := n.(*ast.TypeSpec)
 			if !ok || spec.Name.Name != structType {
 				return true
 			}
 			if s, ok := spec.Type.(*ast.StructType); ok {
-				keys = append(keys, structKeys(s)...)
+				keys = append(keys, structKeys(s, tag)...)
 			}
 			return false
 		})
 	}
-	return keys, nil
+	return doc, keys, nil
 }
 
 var wordRE = regexp.MustCompile(`\b[A-Z][A-Za-z]+\b`)
 
-func structKeys(s *ast.StructType) []Key {
+func structKeys(s *ast.StructType, tagName string) []Key {
 	names := map[string]string{} // of keys, by Go names
 	var list []Key
 	last := ""
@@ -65,7 +75,7 @@ func structKeys(s *ast.StructType) []Key {
 		if err != nil {
 			continue
 		}
-		key, _, _ := strings.Cut(reflect.StructTag(tag).Get("yaml"), ",")
+		key, _, _ := strings.Cut(reflect.StructTag(tag).Get(tagName), ",")
 		if key == "" || key == "-" {
 			continue
 		}

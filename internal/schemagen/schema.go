@@ -35,7 +35,6 @@ type Options struct {
 // required yet and every word is as good as another.
 func Reflect(of reflect.Type, o Options) (*jsonschema.Schema, error) {
 	var failed error
-	fields := map[reflect.Type][]Key{}
 	r := &jsonschema.Reflector{
 		FieldNameTag:               "yaml",
 		RequiredFromJSONSchemaTags: true,
@@ -48,29 +47,7 @@ func Reflect(of reflect.Type, o Options) (*jsonschema.Schema, error) {
 			}
 			return basic(t)
 		},
-		LookupComment: func(t reflect.Type, field string) string {
-			dir, ours := strings.CutPrefix(t.PkgPath(), Module+"/")
-			if !ours || field == "" {
-				return ""
-			}
-			keys, read := fields[t]
-			if !read {
-				var err error
-				if keys, err = Keys(filepath.Join(o.Root, dir), t.Name()); err != nil {
-					failed = err
-				}
-				fields[t] = keys
-			}
-			for _, k := range keys {
-				if k.Field == field && k.Text != "" {
-					return plain(k.Text)
-				}
-				if k.Field == field {
-					return plain(o.Text(t, k.Name))
-				}
-			}
-			return ""
-		},
+		LookupComment: comments(o.Root, "yaml", o.Text, &failed),
 	}
 	s := r.ReflectFromType(of)
 	for _, t := range o.More {
@@ -80,6 +57,54 @@ func Reflect(of reflect.Type, o Options) (*jsonschema.Schema, error) {
 	}
 	maps.Copy(s.Definitions, shared())
 	return s, failed
+}
+
+// comments looks up what the sources say of a field, or for JSON of a type too. What
+// fails is kept.
+func comments(root, tag string, other func(of reflect.Type, key string) string, failed *error) func(reflect.Type, string) string {
+	type about struct {
+		doc  string
+		keys []Key
+	}
+	read := map[reflect.Type]about{}
+	return func(t reflect.Type, field string) string {
+		dir, ours := strings.CutPrefix(t.PkgPath(), Module+"/")
+		if !ours || field == "" && tag == "yaml" {
+			return ""
+		}
+		known, is := read[t]
+		if !is {
+			var err error
+			if known.doc, known.keys, err = documented(filepath.Join(root, dir), t.Name(), tag); err != nil {
+				*failed = err
+			}
+			read[t] = known
+		}
+		if field == "" {
+			return known.doc
+		}
+		for _, k := range known.keys {
+			if k.Field == field && k.Text != "" {
+				return plain(k.Text)
+			}
+			if k.Field == field {
+				return plain(other(t, k.Name))
+			}
+		}
+		return ""
+	}
+}
+
+// ReflectJSON makes the schemas of types as encoding/json writes them, by the types'
+// names. A field that may be left out is not required.
+func ReflectJSON(o Options, of ...reflect.Type) (jsonschema.Definitions, error) {
+	var failed error
+	all := jsonschema.Definitions{}
+	for _, t := range of {
+		r := &jsonschema.Reflector{Anonymous: true, Mapper: o.Map, LookupComment: comments(o.Root, "json", o.Text, &failed)}
+		maps.Copy(all, r.ReflectFromType(t).Definitions)
+	}
+	return all, failed
 }
 
 // plain takes Markdown's marks off.
