@@ -3,11 +3,17 @@ package webhook_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -241,5 +247,51 @@ func TestEveryRouteThatIsNoLookIsAudited(t *testing.T) {
 	}
 	if seen < 18 {
 		t.Errorf("only %d routes were tried", seen)
+	}
+}
+
+func TestACertificatesNameStandsForWhoHasNoToken(t *testing.T) {
+	uri, err := url.Parse("spiffe://example/ops")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		leaf        *x509.Certificate
+		token, want string
+	}{
+		"a common name":      {&x509.Certificate{Subject: pkix.Name{CommonName: "ops"}, DNSNames: []string{"other"}}, "", "cert:ops@192.0.2.1 certificate ops"},
+		"a URI":              {&x509.Certificate{URIs: []*url.URL{uri}, DNSNames: []string{"other"}}, "", "cert:spiffe://example/ops@192.0.2.1 certificate spiffe://example/ops"},
+		"a host's name":      {&x509.Certificate{DNSNames: []string{"ops.example"}}, "", "cert:ops.example@192.0.2.1 certificate ops.example"},
+		"an address of mail": {&x509.Certificate{EmailAddresses: []string{"ops@example"}}, "", "cert:ops@example@192.0.2.1 certificate ops@example"},
+		"no name at all":     {&x509.Certificate{SerialNumber: big.NewInt(255)}, "", "cert:serial ff@192.0.2.1 certificate serial ff"},
+		"a name over lines":  {&x509.Certificate{Subject: pkix.Name{CommonName: "ops\nroot"}}, "", "cert:ops\uFFFDroot@192.0.2.1 certificate ops\uFFFDroot"},
+		"a token beside it":  {&x509.Certificate{Subject: pkix.Name{CommonName: "laptop"}}, operatorToken, "ops@192.0.2.1 token laptop"},
+		"none, and no token": {nil, "", "192.0.2.1 none "},
+		"none, with a token": {nil, operatorToken, "ops@192.0.2.1 token "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine()
+			opts := options(t, e)
+			opts.Insecure = true
+			file := withAudit(t, &opts)
+			s := newServer(t, opts)
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/api/v1/groups/web/pause", http.NoBody)
+			req.Header.Set("Content-Type", "application/json")
+			if tt.token != "" {
+				req.Header.Set("Authorization", "Bearer "+tt.token)
+			}
+			req.TLS = nil
+			if tt.leaf != nil {
+				req.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{tt.leaf}}}
+			}
+			s.Handler().ServeHTTP(httptest.NewRecorder(), req)
+			list := entries(t, file)
+			if got := fmt.Sprintf("%s %s %s", list[0].By, list[0].Auth, list[0].Certificate); got != tt.want {
+				t.Errorf("the audit log says %q, want %q", got, tt.want)
+			}
+			if e.pauses[0].By != list[0].By {
+				t.Errorf("the pause is by %q, the audit log says %q", e.pauses[0].By, list[0].By)
+			}
+		})
 	}
 }

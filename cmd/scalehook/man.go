@@ -105,7 +105,7 @@ func exitStatus() manpage.Section {
 // environment are the variables that a command reads.
 func environment(flags *pflag.FlagSet) manpage.Section {
 	s := manpage.Section{Title: "Environment"}
-	for _, v := range []struct{ flag, name string }{{"url", envURL}, {"token-file", envTokenFile}} {
+	for _, v := range []struct{ flag, name string }{{"url", envURL}, {"token-file", envTokenFile}, {"http.config.file", envHTTPConfig}} {
 		if f := flags.Lookup(v.flag); f != nil && strings.Contains(f.Usage, v.name) {
 			s.Items = append(s.Items, manpage.Item{Word: v.name, Text: fmt.Sprintf("the default of --%s", v.flag)})
 		}

@@ -78,7 +78,7 @@ func (f topFlags) options(r *remote, getenv func(string) string) (top.Options, e
 	var clock atomic.Pointer[time.Time]
 	server := r.options()
 	server.Dated = func(at time.Time) { clock.Store(&at) }
-	c, err := newClient(server)
+	c, err := r.open(server)
 	if err != nil {
 		return top.Options{}, err
 	}

@@ -77,10 +77,11 @@ func (e *Error) Error() string {
 func New(opts Options) (*Client, error) {
 	u, err := url.Parse(opts.URL)
 	if err != nil {
-		return nil, fmt.Errorf("server URL: %w", err)
+		// Not the URL itself: it may hold a password.
+		return nil, errors.New("server URL: must be like http://127.0.0.1:10070")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("server URL %q: must be like http://127.0.0.1:10070", opts.URL)
+		return nil, fmt.Errorf("server URL %q: must be like http://127.0.0.1:10070", u.Redacted())
 	}
 	c := &Client{base: u, tokenFile: opts.TokenFile, http: opts.HTTP, agent: opts.UserAgent, dated: opts.Dated}
 	if c.http == nil {
@@ -249,7 +250,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) (err error) {
 	patient.Timeout = 0
 	resp, err := patient.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return unreachable(err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if resp.StatusCode != http.StatusOK {
@@ -346,7 +347,7 @@ func do[T any](c *Client, req *http.Request) (_ T, err error) {
 	var none T
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return none, unreachable(err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if at, err := http.ParseTime(resp.Header.Get("Date")); c.dated != nil && err == nil {
@@ -368,7 +369,11 @@ func decode[T any](resp *http.Response) (T, error) {
 		if success {
 			return none, fmt.Errorf("the answer of %s is not scalehook's; is the URL right?", resp.Request.URL.Redacted())
 		}
-		return none, &Error{Code: resp.StatusCode, Reason: firstLine(data, http.StatusText(resp.StatusCode))}
+		reason := firstLine(data, http.StatusText(resp.StatusCode))
+		if strings.Contains(reason, "HTTP request to an HTTPS server") {
+			reason = "the server speaks TLS here: write https:// in the URL"
+		}
+		return none, &Error{Code: resp.StatusCode, Reason: reason}
 	}
 	if !success || envelope.Status != api.StatusSuccess {
 		return none, &Error{Code: resp.StatusCode, Type: envelope.ErrorType, Reason: envelope.Error}
