@@ -96,6 +96,9 @@ func TestTheServerPublishesTheSeriesThatAreListed(t *testing.T) {
 		if kind := strings.ToLower(family.GetType().String()); kind != string(series.Kind) {
 			t.Errorf("%s is a %s, listed as %s", series.Name, kind, series.Kind)
 		}
+		if help := family.GetHelp(); help != series.Help {
+			t.Errorf("%s says of itself: %q, listed as %q", series.Name, help, series.Help)
+		}
 		want := slices.Sorted(slices.Values(series.Labels))
 		if got := labels(family); !slices.Equal(got, want) {
 			t.Errorf("%s has the labels %v, listed with %v", series.Name, got, want)

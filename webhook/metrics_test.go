@@ -237,6 +237,9 @@ func TestSeriesAreAsTheRulesKnowThem(t *testing.T) {
 		if !slices.Equal(series.Labels, labels) {
 			t.Errorf("%s has the labels %v, the list says %v", f.GetName(), labels, series.Labels)
 		}
+		if f.GetHelp() != series.Help {
+			t.Errorf("%s says of itself %q, the list says %q", f.GetName(), f.GetHelp(), series.Help)
+		}
 		if kind := strings.ToLower(f.GetType().String()); kind != string(series.Kind) {
 			t.Errorf("%s is a %s, the list says %s", f.GetName(), kind, series.Kind)
 		}
