@@ -218,6 +218,12 @@ func TestThePageHasTheExitCodes(t *testing.T) {
 			t.Errorf("help exit-codes lacks %d:\n%s", c.code, &help)
 		}
 	}
+	// Those that do their work and end with 1 for what they found.
+	for _, judges := range []string{"check-config", "doctor", "verify", "suggest"} {
+		if !strings.Contains(help.String(), strconv.Quote(judges)) {
+			t.Errorf("help exit-codes does not say when %s ends with 1:\n%s", judges, &help)
+		}
+	}
 }
 
 // TestEveryListingIsPrintedInEveryFormat sees that --output is the same everywhere.

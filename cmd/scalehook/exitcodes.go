@@ -37,6 +37,6 @@ func newExitCodesTopic() *cobra.Command {
 ` + table.String() + `
 After code 4 it is not known whether an order was taken; send it again with the same
 --idempotency-key. "check-config", "doctor" and "verify" end with 1 if they found
-something wrong.`,
+something wrong, "suggest" if there is too little history to suggest anything from.`,
 	}
 }

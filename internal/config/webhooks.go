@@ -42,6 +42,8 @@ type Webhook struct {
 	// HTTPClient is the client section of the Prometheus family: TLS, authorization,
 	// a proxy. Default: no proxy, also where the environment names one.
 	HTTPClient promconfig.HTTPClientConfig `yaml:"http_client"`
+
+	redirects bool // are to be followed, in whatever spelling of true
 }
 
 // UnmarshalYAML lays a file's values over the defaults.
@@ -49,6 +51,17 @@ func (w *Webhook) UnmarshalYAML(unmarshal func(any) error) error {
 	type plainWebhook Webhook
 	*w = Webhook{Timeout: 10 * time.Second, MaxTries: 10, GiveUpAfter: 15 * time.Minute, HTTPClient: promconfig.DefaultHTTPClientConfig}
 	err := unmarshal((*plainWebhook)(w))
+	var stated struct {
+		HTTPClient struct {
+			Follow bool           `yaml:"follow_redirects"`
+			Rest   map[string]any `yaml:",inline"`
+		} `yaml:"http_client"`
+		Rest map[string]any `yaml:",inline"`
+	}
+	if err == nil {
+		err = unmarshal(&stated)
+	}
+	w.redirects = stated.HTTPClient.Follow
 	w.HTTPClient.FollowRedirects = false // the family's default is to follow
 	return err
 }
@@ -92,8 +105,8 @@ func (c *Config) validateWebhooks(p *problems) {
 		if w.GiveUpAfter < w.Timeout || w.GiveUpAfter > 24*time.Hour {
 			p.addf(at("give_up_after"), "%v: use %v (timeout) to 24h", w.GiveUpAfter, w.Timeout)
 		}
-		if redirects := at("http_client", "follow_redirects"); p.at.value(redirects) == "true" {
-			p.addf(redirects, "redirects are never followed: they would lead what is told, and its signature, to wherever the receiver says; leave it out")
+		if w.redirects {
+			p.addf(at("http_client", "follow_redirects"), "redirects are never followed: they would lead what is told, and its signature, to wherever the receiver says; leave it out")
 		}
 	}
 }

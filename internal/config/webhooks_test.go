@@ -1,8 +1,10 @@
 package config_test
 
 import (
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +41,7 @@ func TestDefaultsAndStatedValuesArriveAtTheWebhook(t *testing.T) {
 			Timeout:  5 * time.Second, MaxTries: 3, GiveUpAfter: time.Minute,
 		},
 	}
-	if diff := cmp.Diff(want, r.Webhooks, cmpopts.IgnoreFields(config.Webhook{}, "HTTPClient")); diff != "" {
+	if diff := cmp.Diff(want, r.Webhooks, cmpopts.IgnoreFields(config.Webhook{}, "HTTPClient"), cmpopts.IgnoreUnexported(config.Webhook{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, w := range r.Webhooks {
@@ -49,5 +51,35 @@ func TestDefaultsAndStatedValuesArriveAtTheWebhook(t *testing.T) {
 	}
 	if r.Owner != "lab" {
 		t.Errorf("owner %q", r.Owner)
+	}
+}
+
+func TestRedirectsAreRefusedInEverySpellingOfTrue(t *testing.T) {
+	for stated, refused := range map[string]bool{
+		"follow_redirects: true": true, "follow_redirects: True": true, "follow_redirects: TRUE": true, "follow_redirects: yes": true,
+		"follow_redirects: On": true, "follow_redirects: !!bool true": true, "follow_redirects: *yes": true, "<<: *client": true,
+		"follow_redirects: false": false, "follow_redirects: No": false, "proxy_from_environment: true": false,
+	} {
+		text := fmt.Sprintf(`
+owner: test
+tokens:
+  - {name: ops, role: operator, file: ops.token}
+webhooks:
+  - name: first
+    url: https://hooks.example/
+    secret_file: s
+    http_client: &client {follow_redirects: &yes true}
+  - {name: second, url: "https://hooks.example/", secret_file: s, http_client: {%s}}
+providers: {sim: {simulated: {}}}
+balancers: {pool: {simulated: {provider: sim}}}
+groups: {web: {max: 3}}
+`, stated)
+		_, err := config.Parse("x.yml", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), "webhooks.0.http_client.follow_redirects: redirects are never followed") {
+			t.Fatalf("the first: %v", err)
+		}
+		if got := strings.Contains(err.Error(), "webhooks.1.http_client.follow_redirects: redirects are never followed"); got != refused {
+			t.Errorf("%s is refused: %t, want %t: %v", stated, got, refused, err)
+		}
 	}
 }
