@@ -19,6 +19,7 @@ type doctorFlags struct {
 	cloud, file string
 	configFile  string
 	receivers   []string
+	serviceUser string
 	timeout     time.Duration
 	output      string
 }
@@ -66,6 +67,7 @@ docs/doctor.md has every check. "scalehook check-config --alertmanager FILE
 	f.StringVar(&o.configFile, "config", defaultConfigFile, "the same")
 	cobra.CheckErr(f.MarkHidden("config")) // fails only for a flag that is not there
 	f.StringArrayVar(&o.receivers, "receiver", nil, "Alertmanager's receiver that posts to this scalehook, where its URL does not show it; may be given several times")
+	f.StringVar(&o.serviceUser, "service-user", "", "who runs the server (default: scalehook, if there is such a user, else root)")
 	f.StringVar(&o.cloud, "cloud", "", "look at a cloud of clouds.yaml")
 	f.StringVar(&o.file, "provision", "", "look at the cloud of a provisioning file, and for what the file names")
 	r.connection(cmd)

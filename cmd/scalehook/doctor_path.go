@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"os/user"
-	"strconv"
 
 	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
@@ -58,25 +56,12 @@ func (o doctorFlags) lookAtPath(ctx context.Context, cmd *cobra.Command, r *remo
 			return nil
 		},
 	}.Examine(ctx)
-	checks = append([]doctor.Check{rights(os.Geteuid(), user.Lookup)}, checks...)
+	checks = append([]doctor.Check{rights(os.Geteuid(), o.serviceUser, machineAccounts(), neededBy(o.configFile, c, runtime))}, checks...)
 	if socketHere(c) {
 		found := hypervisor(context.WithoutCancel(ctx), exporter.KnownSockets()) // which bounds itself
 		checks = append(checks, doctor.Check{Part: doctor.PartProviders, What: found.What, OK: found.OK, Detail: found.Detail})
 	}
 	return showPath(cmd, o.output, checks)
-}
-
-// serviceUser is who runs the server where it was installed from a package.
-const serviceUser = "scalehook"
-
-// rights says whose were tried: what root may use the server's own user may not.
-func rights(euid int, lookup func(name string) (*user.User, error)) doctor.Check {
-	c := doctor.Check{Part: doctor.PartConfiguration, What: "rights", OK: true, Detail: "files and sockets were tried as the user with the id " + strconv.Itoa(euid)}
-	if _, err := lookup(serviceUser); err == nil && euid == 0 {
-		c.Warning = true
-		c.Detail = fmt.Sprintf("files and sockets were tried as root, and the user %[1]s, which runs the server, may not use them all: sudo -u %[1]s scalehook doctor", serviceUser)
-	}
-	return c
 }
 
 // socketHere reports whether a provider is the libvirt of this machine, so that the
@@ -106,6 +91,7 @@ func showPath(cmd *cobra.Command, output string, checks []doctor.Check) error {
 			}
 			t.row(state, c.Part, c.What, dash(c.Detail))
 		}
+		t.linef("%s", doctor.Summary(checks))
 	})
 	if err == nil && doctor.Failed(checks) {
 		return errReported

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -249,27 +248,6 @@ func (s *stack) only(names ...string) string {
 		return nil
 	})
 	return detail
-}
-
-func TestDoctorSaysWhoseRightsItTried(t *testing.T) {
-	known := func(name string) (*user.User, error) { return &user.User{Username: name}, nil }
-	unknown := func(name string) (*user.User, error) { return nil, user.UnknownUserError(name) }
-	for _, tt := range []struct {
-		name    string
-		euid    int
-		lookup  func(string) (*user.User, error)
-		warning bool
-	}{
-		{"root where the server has a user of its own", 0, known, true},
-		{"root where there is no such user", 0, unknown, false},
-		{"anybody else", 1000, known, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := rights(tt.euid, tt.lookup); !got.OK || got.Warning != tt.warning || strings.Contains(got.Detail, "sudo -u scalehook scalehook doctor") != tt.warning {
-				t.Errorf("%+v", got)
-			}
-		})
-	}
 }
 
 func TestDoctorFindsExactlyWhatIsBroken(t *testing.T) {

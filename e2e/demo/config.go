@@ -39,7 +39,8 @@ scrape_configs:
 `, scrapeInterval, rules, alertmanagerAddr, exporterAddr, serverAddr)
 }
 
-// alertmanagerConfig routes the scaling signals to scalehook, and nothing else.
+// alertmanagerConfig routes the scaling signals and the heartbeat to scalehook, and
+// nothing else.
 func alertmanagerConfig(token string) string {
 	return fmt.Sprintf(`route:
   receiver: nobody
@@ -50,6 +51,7 @@ func alertmanagerConfig(token string) string {
       group_wait: 0s
       group_interval: 1s
       repeat_interval: 10s
+    - {matchers: ['scalehook_heartbeat="true"'], receiver: scalehook}
 receivers:
   - name: nobody
   - name: scalehook
@@ -138,7 +140,7 @@ func (w *world) serverConfig(g groupConfig) string {
 		fragment, master = "", ""
 	}
 	return fmt.Sprintf(`owner: demo
-monitoring: {scrape_interval: %[1]s, evaluation_interval: %[1]s, rate_window: %[2]s}
+monitoring: {scrape_interval: %[1]s, evaluation_interval: %[1]s, rate_window: %[2]s, repeat_interval: 10s}
 prometheus: {url: "http://%[3]s"}
 alertmanagers: [{url: "http://%[4]s"}]
 tokens:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/scalehook/scalehook/e2e/loadgen"
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/doctor"
 )
 
 func TestAnActivityThatNoPhaseAccountsForFailsTheRun(t *testing.T) {
@@ -76,5 +77,22 @@ func TestSharesAreOfAnswersInTheWindow(t *testing.T) {
 	}, at)
 	if diff := cmp.Diff(map[string]int{"vm-test": 1}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestDoctorHasToHaveLookedAtEveryPart(t *testing.T) {
+	var checks []doctor.Check
+	for _, part := range []string{"configuration", "server", "prometheus", "alertmanager", "providers"} {
+		checks = append(checks, doctor.Check{Part: part, OK: true})
+	}
+	if err := examined(checks); err == nil || !strings.Contains(err.Error(), "did not look at balancers") {
+		t.Errorf("got %v", err)
+	}
+	checks = append(checks, doctor.Check{Part: "balancers", What: "edge, pool of web", Detail: "no such backend"})
+	if err := examined(checks); err != nil {
+		t.Error(err)
+	}
+	if got := wrongs(checks); got != "balancers: edge, pool of web: no such backend" {
+		t.Errorf("got %q", got)
 	}
 }

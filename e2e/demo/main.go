@@ -148,6 +148,7 @@ func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, 
 	res.complete = err == nil
 	if res.complete && w.fault == faultNone {
 		w.askDashboards(ctx, res)
+		w.askDoctor(ctx, res)
 	}
 	w.judge(ctx, res)
 	if ctx.Err() != nil {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/scalehook/scalehook/grafana"
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/doctor"
 )
 
 // report is what a run found, as demo-report.json holds it.
@@ -118,6 +121,73 @@ func (w *world) askDashboards(ctx context.Context, res *result) {
 		return
 	}
 	res.note("%d queries of the Grafana dashboards have data in this Prometheus", answered)
+}
+
+// doctorLimit is how long doctor may find something that is only not so yet: a VM that
+// came into service just now has no reading.
+const doctorLimit = 30 * time.Second
+
+// askDoctor runs "scalehook doctor" over the whole path while all of it runs: it has to
+// find nothing wrong.
+func (w *world) askDoctor(ctx context.Context, res *result) {
+	ctx, cancel := context.WithTimeout(ctx, doctorLimit+2*time.Minute)
+	defer cancel()
+	for begun := time.Now(); ; {
+		checks, err := w.doctor(ctx)
+		switch {
+		case err != nil:
+			res.fail("scalehook doctor: %v", err)
+			return
+		case !doctor.Failed(checks):
+			res.note("scalehook doctor: %s", doctor.Summary(checks))
+			return
+		case time.Since(begun) > doctorLimit:
+			res.fail("scalehook doctor: %s: %s", doctor.Summary(checks), wrongs(checks))
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// doctor runs the program with the configuration of the server.
+func (w *world) doctor(ctx context.Context) ([]doctor.Check, error) {
+	cmd := w.lab.Command(ctx, filepath.Join(w.bin, "scalehook"), "doctor", "--config.file", w.lab.Path("scalehook.yml"),
+		"--url", "http://"+serverAddr, "--token-file", w.operatorToken, "--service-user", "root", "-o", "json")
+	out, err := cmd.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && len(out) == 0 {
+		return nil, fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	var checks []doctor.Check
+	if err := json.Unmarshal(out, &checks); err != nil {
+		return nil, fmt.Errorf("%w in %q", err, out)
+	}
+	return checks, examined(checks)
+}
+
+// examined reports a part of the path that doctor did not look at.
+func examined(checks []doctor.Check) error {
+	for _, part := range []string{
+		doctor.PartConfiguration, doctor.PartServer, doctor.PartPrometheus, doctor.PartAlertmanager, doctor.PartProviders, doctor.PartBalancers,
+	} {
+		if !slices.ContainsFunc(checks, func(c doctor.Check) bool { return c.Part == part }) {
+			return fmt.Errorf("it did not look at %s", part)
+		}
+	}
+	return nil
+}
+
+// wrongs are the checks that are not OK.
+func wrongs(checks []doctor.Check) string {
+	var all []string
+	for _, c := range checks {
+		if !c.OK {
+			all = append(all, fmt.Sprintf("%s: %s: %s", c.Part, c.What, c.Detail))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // expect is the activity that must have brought a phase about.

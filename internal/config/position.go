@@ -33,25 +33,6 @@ func (p positions) line(path []string) int {
 	return line
 }
 
-// value returns the scalar at the path; empty if there is none.
-func (p positions) value(path []string) string {
-	node := p.root
-	if node != nil && node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
-		node = node.Content[0]
-	}
-	for _, key := range path {
-		next := child(node, key)
-		if next == nil {
-			return ""
-		}
-		node = next.value
-	}
-	if node == nil || node.Kind != yaml.ScalarNode {
-		return ""
-	}
-	return node.Value
-}
-
 type found struct {
 	value *yaml.Node
 	line  int

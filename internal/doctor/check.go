@@ -37,6 +37,20 @@ func Failed(checks []Check) bool {
 	return slices.ContainsFunc(checks, func(c Check) bool { return !c.OK })
 }
 
+// Summary counts the checks in one line.
+func Summary(checks []Check) string {
+	warned, wrong := 0, 0
+	for _, c := range checks {
+		switch {
+		case !c.OK:
+			wrong++
+		case c.Warning:
+			warned++
+		}
+	}
+	return fmt.Sprintf("%s: %d OK, %d with a warning, %d wrong", plural(len(checks), "check"), len(checks)-warned-wrong, warned, wrong)
+}
+
 // report collects the checks of one part.
 type report struct {
 	part   string

@@ -15,6 +15,7 @@ import (
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 	"github.com/scalehook/scalehook/e2e/openstack/stage"
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/doctor"
 )
 
 // Time limits of a phase. They are wide, since guests are emulated and the machine
@@ -100,6 +101,9 @@ func (w *world) seed(ctx context.Context, res *result) error {
 		return fmt.Errorf("%s should be primary: %s", clone, stage.Short(g))
 	}
 	if err := w.afterSeed(ctx, res, addresses[0].Address); err != nil {
+		return err
+	}
+	if err := w.askDoctor(ctx, res, srv); err != nil {
 		return err
 	}
 	if res.Activities, err = srv.All(ctx); err != nil {
@@ -276,6 +280,39 @@ func (w *world) afterSeed(ctx context.Context, res *result, provisioned string) 
 	}
 	res.note("after the handover the openstack client sees %s alone, the snapshots %s and the floating IPs %+v", clone, strings.Join(snapshots, ", "), addresses)
 	return nil
+}
+
+// doctorLimit is how long doctor may find something that is only not so yet: a server
+// that came into service just now has no reading.
+const doctorLimit = time.Minute
+
+// askDoctor runs "scalehook doctor" over the whole path while all of it runs: it has to
+// find nothing wrong.
+func (w *world) askDoctor(ctx context.Context, res *result, srv *stage.Server) error {
+	begun := time.Now()
+	for {
+		checks, err := srv.Doctor(ctx)
+		if err != nil {
+			return err
+		}
+		if !doctor.Failed(checks) {
+			res.note("scalehook doctor: %s", doctor.Summary(checks))
+			return nil
+		}
+		if time.Since(begun) > doctorLimit {
+			for _, c := range checks {
+				if !c.OK {
+					res.fail("scalehook doctor: %s: %s: %s", c.Part, c.What, c.Detail)
+				}
+			}
+			return fmt.Errorf("scalehook doctor: %s", doctor.Summary(checks))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Second):
+		}
+	}
 }
 
 // onlyTheClones reports floating IPs that are not as they should be after the handover:

@@ -94,7 +94,8 @@ scrape_configs:
 %[4]s`, ScrapeInterval, rules, alertmanager, jobs.String())
 }
 
-// alertmanagerConfig routes the scaling signals to scalehook, and nothing else.
+// alertmanagerConfig routes the scaling signals and the heartbeat to scalehook, and
+// nothing else.
 func alertmanagerConfig(server, token string) string {
 	return fmt.Sprintf(`route:
   receiver: nobody
@@ -105,6 +106,7 @@ func alertmanagerConfig(server, token string) string {
       group_wait: 0s
       group_interval: 1s
       repeat_interval: 10s
+    - {matchers: ['scalehook_heartbeat="true"'], receiver: scalehook}
 receivers:
   - name: nobody
   - name: scalehook

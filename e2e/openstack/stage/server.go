@@ -2,15 +2,18 @@ package stage
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
+	"github.com/scalehook/scalehook/internal/doctor"
 )
 
 // Server is scalehook, with one group.
@@ -46,7 +49,7 @@ func (t Tokens) Yaml() string {
 
 // Yaml is the part of scalehook's configuration that names the sources.
 func (m Monitoring) Yaml() string {
-	return fmt.Sprintf(`monitoring: {scrape_interval: %[1]s, evaluation_interval: %[1]s, rate_window: %[2]s}
+	return fmt.Sprintf(`monitoring: {scrape_interval: %[1]s, evaluation_interval: %[1]s, rate_window: %[2]s, repeat_interval: 10s}
 prometheus: {url: "http://%[3]s"}
 alertmanagers: [{url: "http://%[4]s"}]
 `, ScrapeInterval, RateWindow, m.Prometheus, m.Alertmanager)
@@ -68,6 +71,20 @@ func (s *Stage) StartServer(ctx context.Context, program, address, group, config
 	}
 	server := &Server{Client: c, stage: s, program: program, group: group, address: address}
 	return server, server.Run(ctx, env...)
+}
+
+// Doctor runs "scalehook doctor" with the server's configuration while all of it runs.
+func (s *Server) Doctor(ctx context.Context) ([]doctor.Check, error) {
+	out, err := s.stage.Command(ctx, s.program, "doctor", "--config.file", s.stage.Path("scalehook.yml"), "--url", "http://"+s.address,
+		"--token-file", s.stage.Path("operator.token"), "--service-user", "root", "-o", "json").Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && len(out) == 0 {
+		return nil, fmt.Errorf("scalehook doctor: %w: %s", err, exit.Stderr)
+	}
+	var checks []doctor.Check
+	if err := json.Unmarshal(out, &checks); err != nil {
+		return nil, fmt.Errorf("scalehook doctor: %w in %q", err, out)
+	}
+	return checks, nil
 }
 
 // Run starts the program, which does not run, and waits until it is ready; with a
