@@ -22,6 +22,9 @@ import (
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
+// patience is how long something on a screen may take to come, on a busy machine.
+const patience = 40 * time.Second
+
 // pane is a terminal of tmux with a shell in it.
 type pane struct {
 	t      *testing.T
@@ -88,16 +91,81 @@ func (p *pane) screen(colours bool) string {
 	return p.tmux(args...)
 }
 
-// await waits until the screen, colours included where the pattern has them, has a
-// match of each pattern.
+// await waits until the screen has a match of each pattern.
 func (p *pane) await(what string, patterns ...string) {
 	p.t.Helper()
-	testenv.Eventually(p.t, 40*time.Second, what, func() error {
+	testenv.Eventually(p.t, patience, what, func() error {
+		screen := p.screen(false)
 		for _, pattern := range patterns {
-			screen := p.screen(strings.Contains(pattern, "\x1b"))
 			if !regexp.MustCompile("(?m)" + pattern).MatchString(screen) {
 				return fmt.Errorf("no match of %q:\n%s", pattern, screen)
 			}
+		}
+		return nil
+	})
+}
+
+// The foreground colours, by their numbers in escape sequences.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+)
+
+var sequence = regexp.MustCompile("\x1b\\[([0-9;]*)m")
+
+// foregrounds takes the escape sequences out of a screen and returns the rest with
+// the colour of each byte. A line goes on in the colour of the one before.
+func foregrounds(screen string) (plain string, colours []string) {
+	colour := ""
+	paint := func(text string) {
+		plain += text
+		for range len(text) {
+			colours = append(colours, colour)
+		}
+	}
+	at := 0
+	for _, m := range sequence.FindAllStringSubmatchIndex(screen, -1) {
+		paint(screen[at:m[0]])
+		at = m[1]
+		for code := range strings.SplitSeq(screen[m[2]:m[3]], ";") {
+			switch {
+			case code == "", code == "0", code == "39":
+				colour = ""
+			case len(code) == 2 && code[0] == '3':
+				colour = code
+			}
+		}
+	}
+	paint(screen[at:])
+	return plain, colours
+}
+
+// painted waits until what a pattern finds, its group, has the colour.
+func (p *pane) painted(colour, pattern string) {
+	p.t.Helper()
+	testenv.Eventually(p.t, patience, "the colour "+colour, func() error {
+		screen := p.screen(true)
+		plain, colours := foregrounds(screen)
+		m := regexp.MustCompile("(?m)" + pattern).FindStringSubmatchIndex(plain)
+		if m == nil {
+			return fmt.Errorf("no match of %q:\n%s", pattern, screen)
+		}
+		for at := m[2]; at < m[3]; at++ {
+			if colours[at] != colour {
+				return fmt.Errorf("%q has the colour %q:\n%s", plain[m[2]:m[3]], colours[at], screen)
+			}
+		}
+		return nil
+	})
+}
+
+// gone waits until nothing on the screen matches.
+func (p *pane) gone(what, pattern string) {
+	p.t.Helper()
+	testenv.Eventually(p.t, patience, what, func() error {
+		if screen := p.screen(false); regexp.MustCompile("(?m)" + pattern).MatchString(screen) {
+			return fmt.Errorf("a match of %q:\n%s", pattern, screen)
 		}
 		return nil
 	})
@@ -122,7 +190,7 @@ monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 30s}
 prometheus: {url: "%s"}
 providers:
   sim:
-    simulated: {boot_time: 1s, shutdown_time: 100ms, drain_time: 1s, directory: world}
+    simulated: {boot_time: 2s, shutdown_time: 100ms, drain_time: 3s, directory: world}
 balancers:
   pool: {simulated: {provider: sim}}
 groups:
@@ -172,48 +240,73 @@ func (r *readings) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "vector", "result": all}})
 }
 
-// TestTopInATerminal drives the dashboard of a real server in a real terminal.
-func TestTopInATerminal(t *testing.T) {
-	testenv.Need(t, testenv.Program("tmux"))
-	dir := t.TempDir()
-	address := testenv.FreeAddress(t)
-	prometheus := httptest.NewServer(&readings{server: address})
-	defer prometheus.Close()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+// watched is a server with simulated VMs for somebody to look at.
+type watched struct {
+	dir, address string
+}
+
+// newWatched prepares the server; serve starts it.
+func newWatched(t *testing.T) *watched {
+	t.Helper()
+	w := &watched{dir: t.TempDir(), address: testenv.FreeAddress(t)}
+	prometheus := httptest.NewServer(&readings{server: w.address})
+	t.Cleanup(prometheus.Close)
+	for name, text := range map[string]string{"ops.token": "operator-token-0123456789\n", "scalehook.yml": fmt.Sprintf(topConfig, prometheus.URL)} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("ops.token", "operator-token-0123456789\n")
-	write("scalehook.yml", fmt.Sprintf(topConfig, prometheus.URL))
-	serve := func() *testenv.Process {
-		t.Helper()
-		cmd := exec.Command(testenv.Path(t, "scalehook"), "serve", "--config.file=scalehook.yml", "--storage.path=data", "--web.listen-address="+address)
-		cmd.Dir = dir
-		return testenv.Start(t, cmd, testenv.OK("http://"+address+"/-/ready"))
-	}
-	server := serve()
+	return w
+}
 
-	p := newPane(t, "SCALEHOOK_URL=http://"+address, "SCALEHOOK_TOKEN_FILE="+filepath.Join(dir, "ops.token"))
-	p.run("echo before; scalehook top")
+func (w *watched) serve(t *testing.T) *testenv.Process {
+	t.Helper()
+	cmd := exec.Command(testenv.Path(t, "scalehook"), "serve", "--config.file=scalehook.yml", "--storage.path=data", "--web.listen-address="+w.address)
+	cmd.Dir = w.dir
+	return testenv.Start(t, cmd, testenv.OK("http://"+w.address+"/-/ready"))
+}
+
+// env leads to the server, as its operator.
+func (w *watched) env() []string {
+	return []string{"SCALEHOOK_URL=http://" + w.address, "SCALEHOOK_TOKEN_FILE=" + filepath.Join(w.dir, "ops.token")}
+}
+
+// TestTopInATerminal drives the dashboard of a real server in a real terminal.
+func TestTopInATerminal(t *testing.T) {
+	testenv.Need(t, testenv.Program("tmux"))
+	w := newWatched(t)
+	server := w.serve(t)
+
+	p := newPane(t, w.env()...)
+	p.run("echo before; scalehook top; echo code-$?")
 	p.await("both groups with their VMs' CPU in colours", `^▸ api +1 +1 1-3 .*Stable`, `^  web +1 +1 1-3 `, `^  api-1 +in_service .*ready up`, `q quit`,
-		"api-1 .*\x1b\\[32m[0-9]% ▼", "web .*\x1b\\[31m100% ▲")
+		`^Stable: .`)
+	p.painted(green, `^  api-1 .* ([0-9]% ▼)`)
+	p.painted(red, `^  web .* (100% ▲)`)
 	if strings.Contains(p.screen(false), "before") {
 		t.Error("it does not draw on the alternate screen")
 	}
 
 	// An order: selected, refused by oneself, confirmed, carried out.
 	p.keys("j")
-	p.await("the group web", `^── web `, `^  web-1 +in_service`, `high 70%`, `low 20%`)
+	p.await("the group web, and its chart", `^── web `, `^  web-1 +in_service`, `high 70% ╌`, `low 20% ╌`, `█$`)
+	p.painted(red, `(high 70% ╌)`)
+	p.painted(green, `(low 20% ╌)`)
+	p.painted(red, `low 20% ╌*(█+)`)
+	p.painted(red, `^  web-1 .* (100% ▲)`)
 	p.keys("+")
 	p.await("the question", `Scale out web: launch 1 more VM \(desired 1 to 2, max 3\)\? y/n`)
 	p.keys("n")
 	p.await("no order", `nothing was ordered`, `desired 1`)
 	p.keys("+", "y")
-	p.await("the new VM, its activity and its end", `will launch 1 \(order o-`, `^  web-2 +in_service`, `scale_out web-2 +done`, `desired 2`)
+	p.painted(red, `^(Scaling up): scale_out`)
+	p.await("what it does and why, and the activity as it runs", `^Scaling up: scale_out for an order by ops`,
+		`scale_out web-2 .*▸(booting|joining)`)
+	p.await("the new VM, its activity and its end, and the timers", `will launch 1 \(order o-`, `^  web-2 +in_service`, `scale_out web-2 +done`, `desired 2`, `cooldown \d+s`)
 	p.keys("+", "y")
-	p.await("a third VM, and the load shared by all", `^  web-3 +in_service`, "web-3 .*\x1b\\[33m5[0-9]%", "average CPU \x1b\\[33m5[0-9]%")
+	p.await("a third VM", `^  web-3 +in_service`)
+	p.painted(yellow, `^  web-3 .* (5[0-9]%)`)
+	p.painted(yellow, `Running VMs: 3, .* average CPU (5[0-9]%)`)
 	p.keys("p", "y")
 	p.await("the pause", `Stable, paused`, `paused until resumed by ops`)
 	p.keys("p", "y")
@@ -240,8 +333,8 @@ func TestTopInATerminal(t *testing.T) {
 	p.keys("+", "y")
 	p.await("an order without an answer", `whether it was taken is not known`)
 	p.keys("n")
-	serve()
-	testenv.Eventually(t, 40*time.Second, "fresh data", func() error {
+	w.serve(t)
+	testenv.Eventually(t, patience, "fresh data", func() error {
 		if screen := p.screen(false); strings.Contains(screen, "no answer since") || !regexp.MustCompile(`data [01]s old`).MatchString(screen) {
 			return errors.New(screen)
 		}
@@ -249,9 +342,44 @@ func TestTopInATerminal(t *testing.T) {
 	})
 	p.await("the VMs that stayed", `^  web-1 +in_service`, `^  web-3 +in_service`)
 
+	// The list of groups is filtered, the filter kept and taken off.
+	p.keys("/", "w", "e")
+	p.await("what is typed", `^/we_`, `Enter keep the filter`, `GROUP .*/we`, `^▸ web `)
+	p.gone("the other group", `^  api `)
+	p.keys("Enter")
+	p.await("a filter that is kept", `GROUP .*/we`, `q quit`)
+	p.keys("Escape")
+	p.await("all groups", `^  api `)
+
+	// Tab leads to the VMs: the selected one, and not the primary, is handed over,
+	// once it is confirmed.
+	p.keys("Tab")
+	p.await("the selection among the VMs", `^▸ web-1 .* primary`, `^  web-2 `)
+	p.keys("j", "h")
+	p.await("the question", `^Hand over in web: put a successor in the place of web-2 then drain and remove`, `y yes  n no`)
+	p.keys("n")
+	p.await("no order", `nothing was ordered`, `^▸ web-2 +in_service`)
+	p.keys("h", "y")
+	p.await("the handover under way", `^Handing over: handover for an order by ops`, `^. web-2 +draining`, `drain of web-2 `,
+		`handover web-2 to web-[13] .*▸draining`, `will make sure of a successor`)
+	p.await("its end", `handover .* done in `, `^. web-1 +in_service .*`, `^. web-3 +in_service`, `^Stable: `)
+	p.gone("the VM that was handed over", `^. web-2 `)
+
+	// Scale-in of the selected VM, which goes.
+	p.keys("End")
+	p.await("the last VM", `^▸ web-3 `)
+	p.keys("-")
+	p.await("the question", `^Scale in web: drain and remove web-3 \(desired 2 to 1, min 1\)\? y/n`)
+	p.keys("y")
+	p.painted(green, `^(Scaling down): scale_in`)
+	p.await("the scale-in under way", `^Scaling down: scale_in for an order by ops`, `will drain and remove 1 \(order o-`, `scale_in web-3 .*▸`)
+	p.await("its end, and the load on the one that is left", `scale_in .* done in `, `desired 1 `, `^Stable: `)
+	p.painted(red, `^. web-1 .* (100% ▲)`)
+	p.gone("the VM that was scaled in", `^. web-3 `)
+
 	p.keys("q")
 	p.clean()
-	p.await("the shell and what it showed", `before`, `^shell> *$`)
+	p.await("the shell and what it showed", `before`, `^code-0$`, `^shell> *$`)
 	p.run("echo still-$((40+2))")
 	p.await("a terminal that echoes", `^shell> echo still`, `^still-42`)
 
