@@ -72,7 +72,7 @@ func ServerSeries() []Series {
 		{"scalehook_audit_failures_total", Counter, nil, "Entries that could not be written to the audit log. What was asked with one of them was not done."},
 		{"scalehook_audit_unwritten_refusals_total", Counter, nil, "Refused requests that were not written to the audit log one by one, since there were too many."},
 
-		{"scalehook_deliveries_total", Counter, []string{"webhook", "result"}, "Ended activities that a webhook was to be told of, by what became of it (delivered, rejected, given_up, dropped)."},
+		{"scalehook_deliveries_total", Counter, []string{"webhook", "result"}, "Ended activities that a webhook was to be told of, by what became of it (delivered, rejected, given_up, dropped, unreadable)."},
 		{"scalehook_deliveries_waiting", Gauge, []string{"webhook"}, "Ended activities that a webhook has not come to yet; those that it is not told of may be among them."},
 		{"scalehook_delivery_tries_total", Counter, []string{"webhook", "code"}, "Requests to a webhook, by class of the answer's status (2xx to 5xx, none without an answer)."},
 		{"scalehook_delivery_oldest_timestamp_seconds", Gauge, []string{"webhook"}, "When the activity ended that a webhook is being told of; no sample while there is none."},

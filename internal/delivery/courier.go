@@ -26,6 +26,8 @@ const (
 	// half to one and a half as long so that receivers are not hit in step.
 	firstPause   = time.Second
 	longestPause = time.Minute
+	// unreadPause is how long after a secret could not be read it is looked for again.
+	unreadPause = 5 * time.Second
 )
 
 // courier takes one receiver what it is to be told, one delivery after the other.
@@ -97,6 +99,11 @@ func (c *courier) drop(n int64, why string) {
 // handle tells the receiver of an activity, or decides that it is not told. It
 // reports whether that is done with; it is not if the courier was stopped.
 func (c *courier) handle(ctx, hard context.Context, e *scaling.Ending) bool {
+	if e.Err != nil {
+		c.service.unreadable(e)
+		c.service.metrics.deliveries.WithLabelValues(c.Name, resultUnreadable).Inc()
+		return true
+	}
 	if !c.wants(&e.Activity) {
 		return true
 	}
@@ -137,12 +144,18 @@ func (c *courier) deliver(ctx, hard context.Context, e *scaling.Ending) (done bo
 		InitialInterval: firstPause, RandomizationFactor: backoff.DefaultRandomizationFactor, Multiplier: 2, MaxInterval: longestPause,
 	}
 	end := time.Now().Add(c.GiveUpAfter)
-	for tries := 1; ; tries++ {
+	for tries := 1; ; {
 		attempt, cancel := context.WithDeadlineCause(hard, end, fmt.Errorf("no answer within what was left of %v", c.GiveUpAfter))
 		o := c.try(attempt, c.service.agent, id, body)
 		cancel()
 		if hard.Err() != nil && o.err != nil {
 			return false
+		}
+		if o.unread {
+			if !c.await(ctx, end, id, tries-1, o.err) {
+				return ctx.Err() == nil
+			}
+			continue
 		}
 		c.service.metrics.tries.WithLabelValues(c.Name, o.code).Inc()
 		switch {
@@ -166,7 +179,23 @@ func (c *courier) deliver(ctx, hard context.Context, e *scaling.Ending) (done bo
 		if ctx.Err() != nil {
 			return false
 		}
+		tries++
 	}
+}
+
+// await pauses while the secret cannot be read. That is no try: nothing was sent. It
+// reports whether to go on; it ends the delivery where there is no time left.
+func (c *courier) await(ctx context.Context, end time.Time, id string, tries int, err error) bool {
+	if time.Now().Add(unreadPause).After(end) {
+		c.end(resultGivenUp, id, tries, err)
+		return false
+	}
+	if !c.failing {
+		c.failing = true
+		c.log.Warn("a webhook's secret cannot be read; its deliveries wait", "delivery", id, "err", err)
+	}
+	sleep(ctx, unreadPause, nil)
+	return ctx.Err() == nil
 }
 
 // end counts what became of a delivery and says so where a person should know.

@@ -12,6 +12,8 @@ const (
 	resultRejected  = "rejected"
 	resultGivenUp   = "given_up"
 	resultDropped   = "dropped"
+	// resultUnreadable is an activity that the store has and cannot read.
+	resultUnreadable = "unreadable"
 )
 
 const (
@@ -35,7 +37,7 @@ func newMetrics(s *Service) *metrics {
 		service: s,
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scalehook_deliveries_total",
-			Help: "Ended activities that a webhook was to be told of, by what became of it (delivered, rejected, given_up, dropped).",
+			Help: "Ended activities that a webhook was to be told of, by what became of it (delivered, rejected, given_up, dropped, unreadable).",
 		}, []string{labelWebhook, labelResult}),
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scalehook_delivery_tries_total",
@@ -65,7 +67,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // begin publishes zeros, so that the first of something is seen as an increase.
 func (m *metrics) begin(webhook string) {
-	for _, result := range []string{resultDelivered, resultRejected, resultGivenUp, resultDropped} {
+	for _, result := range []string{resultDelivered, resultRejected, resultGivenUp, resultDropped, resultUnreadable} {
 		m.deliveries.WithLabelValues(webhook, result)
 	}
 	for _, code := range codes() {

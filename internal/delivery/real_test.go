@@ -326,3 +326,61 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 		t.Errorf("promlint: %v, %v", problems, err)
 	}
 }
+
+// What a token's server is asked, and what it answers, may hold credentials.
+func TestCredentialsForATokenAreInNoLog(t *testing.T) {
+	const hunter = "hunter2"
+	answers := func(code int, body string) string {
+		return serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+		}))
+	}
+	nobody := httptest.NewServer(http.NotFoundHandler())
+	nobody.Close()
+	moved := serve(t, http.RedirectHandler("http://127.0.0.1:1/"+hunter+"?key="+hunter, http.StatusTemporaryRedirect))
+	var hooks []delivery.Hook
+	j := newJournal()
+	want := map[string]string{}
+	for name, c := range map[string]struct{ idp, want string }{
+		"refused":   {answers(http.StatusUnauthorized, `no client with the secret hunter2`), "no token: 401 Unauthorized"},
+		"coded":     {answers(http.StatusBadRequest, `{"error": "invalid_client", "error_description": "secret hunter2", "error_uri": "http://x/hunter2"}`), `no token: \"invalid_client\"`},
+		"odd-code":  {answers(http.StatusBadRequest, `{"error": "hunter2 is wrong"}`), "no token"},
+		"no-json":   {answers(http.StatusOK, `hunter2`), "no token"},
+		"no-token":  {answers(http.StatusOK, `{"hunter2": "hunter2"}`), "no token"},
+		"unreached": {nobody.URL, "no token: dial tcp"},
+		"moved":     {moved, "no token"},
+	} {
+		j.told[name], want[name] = 0, c.want
+		hooks = append(hooks, hook(t, name, "http://127.0.0.1:1/"+hunter, func(h *delivery.Hook) {
+			h.MaxTries = 1
+			h.HTTPClient.OAuth2 = &promconfig.OAuth2{
+				ClientID: "scalehook", ClientSecret: promconfig.Secret(hunter),
+				TokenURL: strings.Replace(c.idp, "http://", "http://ops:"+hunter+"@", 1) + "/" + hunter + "/token?key=" + hunter,
+			}
+		}))
+	}
+	j.end(activity("a1", "web", time.Now()))
+	r := run(t, j, prepare(t, hooks...))
+	testenv.Eventually(t, time.Minute, "all to be given up", func() error {
+		if n := r.value(t, "scalehook_deliveries_total", "result", "given_up"); n < float64(len(hooks)) {
+			return fmt.Errorf("%v are, the log:\n%s", n, r.log)
+		}
+		return nil
+	})
+	r.stop()
+	said := r.log.String()
+	if strings.Contains(said, hunter) {
+		t.Errorf("the log has a credential:\n%s", said)
+	}
+	for name, text := range want {
+		found := false
+		for line := range strings.Lines(said) {
+			found = found || strings.Contains(line, "webhook="+name) && strings.Contains(line, "http_client.oauth2: ") && strings.Contains(line, text)
+		}
+		if !found {
+			t.Errorf("%s: want %q in the log:\n%s", name, text, said)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/scalehook/scalehook/internal/delivery"
 	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 // The tests of times run over a transport in memory, where an hour is no time.
@@ -568,6 +570,94 @@ func TestAfterAKillWhatWasNotNotedIsToldAgainUnderTheSameID(t *testing.T) {
 		}
 		if list[1].ID != list[2].ID || list[1].body != list[2].body {
 			t.Errorf("another delivery:\n%s\n%s", list[1].body, list[2].body)
+		}
+	})
+}
+
+func TestAMissingSecretUsesUpNoTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		receiver := newReceiver(t, nil)
+		h := hook(t, "chat", url, func(h *delivery.Hook) { h.MaxTries = 2 })
+		hide := func() {
+			if err := os.Rename(h.SecretFile, h.SecretFile+".hidden"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		show := func() {
+			if err := os.Rename(h.SecretFile+".hidden", h.SecretFile); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j := newJournal()
+		j.told["chat"] = 0
+		r := run(t, j, prepare(t, h).Over("chat", receiver))
+		hide()
+		j.end(activity("a1", "web", time.Now()))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if got := receiver.activities(); got != nil {
+			t.Errorf("told of %v", got)
+		}
+		show()
+		back := time.Now()
+		receiver.await(1)
+		if waited := time.Since(back); waited > 5*time.Second {
+			t.Errorf("it went on after %v", waited)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		r.is(t, "delivered", 1)
+		for code, want := range map[string]float64{"2xx": 1, "none": 0} {
+			if got := r.value(t, "scalehook_delivery_tries_total", "code", code); got != want {
+				t.Errorf("%s: %v tries, want %v", code, got, want)
+			}
+		}
+		if said := r.log.String(); strings.Count(said, "cannot be read; its deliveries wait") != 1 || strings.Contains(said, "level=ERROR") {
+			t.Errorf("the log:\n%s", said)
+		}
+
+		hide()
+		gone := time.Now()
+		j.end(activity("a2", "web", time.Now()))
+		testenv.Eventually(t, time.Hour, "it to be given up", func() error {
+			if n := r.value(t, "scalehook_deliveries_total", "result", "given_up"); n != 1 {
+				return fmt.Errorf("%v are", n)
+			}
+			return nil
+		})
+		if waited := time.Since(gone); waited < 14*time.Minute || waited > 16*time.Minute {
+			t.Errorf("given up after %v, give_up_after is 15m", waited)
+		}
+	})
+}
+
+func TestAnActivityThatCannotBeReadKeepsBackNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := newReceiver(t, nil), newReceiver(t, nil)
+		j := newJournal()
+		j.told["one"], j.told["two"] = 0, 0
+		j.end(activity("a1", "web", time.Now()), scaling.Activity{ID: "broken"}, activity("a3", "web", time.Now()))
+		j.list[1].Err = errors.New("its steps: planted")
+		r := run(t, j, prepare(t, hook(t, "one", url), hook(t, "two", url)).Over("one", one).Over("two", two))
+		one.await(2)
+		two.await(2)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for _, receiver := range []*receiver{one, two} {
+			if got := receiver.activities(); !slices.Equal(got, []string{"a1", "a3"}) {
+				t.Errorf("told of %v", got)
+			}
+		}
+		for result, want := range map[string]float64{"delivered": 4, "unreadable": 2} {
+			if got := r.value(t, "scalehook_deliveries_total", "result", result); got != want {
+				t.Errorf("%s: %v, want %v", result, got, want)
+			}
+		}
+		if said := r.log.String(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "activity=broken") || !strings.Contains(said, "planted") {
+			t.Errorf("the log:\n%s", said)
+		}
+		if j.position("one") != 3 || j.position("two") != 3 {
+			t.Errorf("positions %d and %d", j.position("one"), j.position("two"))
 		}
 	})
 }

@@ -51,6 +51,8 @@ type Service struct {
 	changed chan struct{}
 	last    atomic.Int64 // newest position that is known
 
+	broken sync.Map // positions of activities that cannot be read, which was said
+
 	mu       sync.Mutex
 	want     []*receiver
 	couriers map[string]*courier // those that run; changed by Run alone
@@ -251,6 +253,13 @@ func (s *Service) note(ctx context.Context) {
 		return
 	}
 	s.told, s.silent = now, false
+}
+
+// unreadable says once, whoever is to be told, that an activity cannot be read.
+func (s *Service) unreadable(e *scaling.Ending) {
+	if _, said := s.broken.LoadOrStore(e.Position, true); !said {
+		s.Logger.Error("an activity that ended cannot be read: no webhook is told of it", "activity", e.Activity.ID, "err", e.Err)
+	}
 }
 
 // complain logs the first failure of several.

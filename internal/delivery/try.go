@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,10 +17,11 @@ import (
 
 // An outcome is what became of one try.
 type outcome struct {
-	code  string        // class of the HTTP status, like 2xx, or none
-	after time.Duration // how long the receiver asks to be left alone
-	final bool          // it is not tried again
-	err   error         // nil: the receiver has it
+	code   string        // class of the HTTP status, like 2xx, or none
+	after  time.Duration // how long the receiver asks to be left alone
+	final  bool          // it is not tried again
+	unread bool          // nothing was sent: the secret cannot be read now
+	err    error         // nil: the receiver has it
 }
 
 // noCode stands for a try that was not answered.
@@ -37,7 +40,7 @@ func (r *receiver) try(ctx context.Context, agent, id string, body []byte) outco
 	defer cancel()
 	secret, err := readSecret(r.SecretFile)
 	if err != nil {
-		return outcome{code: noCode, err: err}
+		return outcome{unread: true, err: err}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
 	if err != nil {
@@ -52,7 +55,7 @@ func (r *receiver) try(ctx context.Context, agent, id string, body []byte) outco
 	req.Header.Set(HeaderSignature, Sign(secret, timestamp, body))
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return outcome{code: noCode, err: reason(ctx, err)}
+		return outcome{code: noCode, err: r.reason(ctx, err)}
 	}
 	// Its status has arrived; whether the rest does changes nothing.
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
@@ -91,18 +94,65 @@ func retryAfter(text string, now time.Time) time.Duration {
 	return 0
 }
 
-// reason is why a request failed, without its URL, in few words.
-func reason(ctx context.Context, err error) error {
+// tokenStatusRE finds what a token's server answered, without what it wrote.
+var tokenStatusRE = regexp.MustCompile(`^(cannot fetch token: \d{3}[A-Za-z ]*|"[a-z_]{1,40}")`)
+
+// reason is why a request failed, in few words: without its URL, without that of a
+// token's server, which may hold credentials too, and without what that server wrote,
+// which may repeat them.
+func (r *receiver) reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+	depth := 0
+	for wrapped, ok := errors.AsType[*url.Error](err); ok; wrapped, ok = errors.AsType[*url.Error](err) {
 		err = wrapped.Err
+		depth++
 	}
-	// What a proxy or a token's server said may be long.
+	text := err.Error()
+	// What a proxy said may be long.
 	const most = 200
-	if text := err.Error(); len(text) > most {
-		return errors.New(strings.ToValidUTF8(text[:most], "") + "…")
+	_, token, ok := strings.Cut(text, "oauth2: ")
+	switch {
+	case ok:
+		if said := tokenStatusRE.FindStringSubmatch(token); said != nil {
+			return fmt.Errorf("http_client.oauth2: no token: %s", strings.TrimPrefix(said[1], "cannot fetch token: "))
+		}
+		return errors.New("http_client.oauth2: no token: the server's answer is none")
+	case len(text) > most:
+		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
-	return err
+	for _, hidden := range r.hidden() {
+		text = strings.ReplaceAll(text, hidden, "<hidden>")
+	}
+	if depth > 1 {
+		return fmt.Errorf("http_client.oauth2: no token: %s", text)
+	}
+	return errors.New(text)
+}
+
+// hidden are the parts of URLs that are as good as passwords, the longest first.
+func (r *receiver) hidden() []string {
+	var all []string
+	for _, text := range []string{r.URL, r.tokenURL()} {
+		u, err := url.Parse(text)
+		if text == "" || err != nil {
+			continue
+		}
+		all = append(all, text, u.RequestURI(), u.Path, u.RawQuery)
+		if password, ok := u.User.Password(); ok {
+			all = append(all, password)
+		}
+	}
+	// A path of one letter would hide every such letter.
+	all = slices.DeleteFunc(all, func(s string) bool { return len(s) < 4 })
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return all
+}
+
+func (r *receiver) tokenURL() string {
+	if r.HTTPClient.OAuth2 == nil {
+		return ""
+	}
+	return r.HTTPClient.OAuth2.TokenURL
 }

@@ -7,4 +7,6 @@ type Ending struct {
 	// store through restarts and backups.
 	Position int64
 	Activity Activity
+	// Err is why the activity cannot be read; then no more than its ID is known.
+	Err error
 }

@@ -11,20 +11,34 @@ import (
 
 // Endings returns the activities of all groups that ended after the position, in
 // the order in which their ends were committed, at most limit. What the history
-// dropped meanwhile is missing: a gap between positions. Activities that ended
-// before the store counted them have no position.
+// dropped meanwhile is missing: a gap between positions. One that cannot be read is
+// there with the error, so that it keeps back none of the others. Activities that
+// ended before the store counted them have no position.
 func (s *Store) Endings(ctx context.Context, after int64, limit int) ([]scaling.Ending, error) {
 	var list []scaling.Ending
 	err := rows(ctx, s.reader, func(scan scanner) error {
 		var e scaling.Ending
 		a, group, err := s.tables.activities.one(func(into ...any) error { return scan(append([]any{&e.Position}, into...)...) })
+		if err != nil {
+			if e.Position <= after || ctx.Err() != nil {
+				return err // it is not this one row
+			}
+			a, e.Err = scaling.Activity{}, err
+		}
 		e.Activity = a
 		e.Activity.Group = group
 		list = append(list, e)
-		return err
+		return nil
 	}, s.endingsQuery(), after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the activities that ended: %w", explain(err))
+	}
+	for k := range list {
+		if e := &list[k]; e.Err != nil {
+			if err := s.reader.QueryRowContext(ctx, "SELECT id FROM activities WHERE ending = ?", e.Position).Scan(&e.Activity.ID); err != nil {
+				return nil, fmt.Errorf("list the activities that ended: %w", explain(err))
+			}
+		}
 	}
 	return list, nil
 }

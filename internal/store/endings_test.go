@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -156,5 +157,44 @@ func TestEndingsAreFoundByTheirIndex(t *testing.T) {
 	}
 	if want := "SEARCH activities USING INDEX activities_ending (ending>?)"; plan != want {
 		t.Errorf("plan %q, want %q", plan, want)
+	}
+}
+
+func TestAnEndingThatCannotBeReadKeepsBackNoOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := open(t, path)
+	for _, id := range []string{"a1", "a2", "a3", "a4"} {
+		begin(t, s, "web", id)
+		end(t, s, "web", id, fixtureTime)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for id, change := range map[string]string{"a2": "steps = 'no list'", "a3": "more = '{\"of_a_newer_program\": 1}'"} {
+		if _, err := db.ExecContext(t.Context(), "UPDATE activities SET "+change+" WHERE id = ?", id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.Endings(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range list {
+		got = append(got, fmt.Sprintf("%d %s readable %t", e.Position, e.Activity.ID, e.Err == nil))
+	}
+	want := []string{"1 a1 readable true", "2 a2 readable false", "3 a3 readable false", "4 a4 readable true"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if list[1].Err != nil && !errors.Is(list[1].Err, store.ErrCorrupt) {
+		t.Errorf("the error: %v", list[1].Err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Endings(cancelled, 0, 10); err == nil {
+		t.Error("a list that was broken off is no list")
 	}
 }
