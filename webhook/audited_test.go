@@ -230,7 +230,7 @@ func TestEveryRouteThatIsNoLookIsAudited(t *testing.T) {
 	seen := 0
 	for i, r := range s.Routes() {
 		method, path, _ := strings.Cut(r, " ")
-		looks := method == http.MethodGet && !strings.HasPrefix(path, "/debug/")
+		looks := method == http.MethodGet && !strings.HasPrefix(path, "/debug/") && path != "/api/v1/status/config"
 		if looks || strings.Contains(method, "echo_route") {
 			continue
 		}
@@ -245,7 +245,7 @@ func TestEveryRouteThatIsNoLookIsAudited(t *testing.T) {
 		}
 		seen++
 	}
-	if seen < 18 {
+	if seen < 19 {
 		t.Errorf("only %d routes were tried", seen)
 	}
 }

@@ -465,6 +465,7 @@ func whole(t *testing.T, e *engine) webhook.Options {
 	opts.Cleaner = &cleaner{}
 	opts.Leaver = &leaver{plan: scaling.ReleasePlan{Activity: "a1", Instances: e.views[0].Instances}}
 	opts.Backup = func(_ context.Context, file string) error { return os.WriteFile(file, []byte("SQLite"), 0o600) }
+	opts.Config = func() (string, error) { return "owner: test\n", nil }
 	opts.Reload = func(context.Context) ([]scaling.Effect, error) {
 		return []scaling.Effect{{Group: "web", Kind: scaling.EffectMode, Text: "mode: observe is full now"}}, nil
 	}
@@ -479,6 +480,7 @@ func provoke(t *testing.T, o operation, code int) (webhook.Options, request) {
 	engineFails := func(err error) {
 		e.err, opts.Cleaner, opts.Leaver = err, &cleaner{err: err}, &leaver{err: err}
 		opts.Backup = func(context.Context, string) error { return err }
+		opts.Config = func() (string, error) { return "", err }
 	}
 	switch code {
 	case 200, 202:
@@ -505,7 +507,7 @@ func provoke(t *testing.T, o operation, code int) (webhook.Options, request) {
 	case 404:
 		r.path = strings.Replace(r.path, "/web/", "/nope/", 1)
 		r.path = regexp.MustCompile(`/web$`).ReplaceAllString(r.path, "/nope")
-		opts.Cleaner, opts.Backup = nil, nil
+		opts.Cleaner, opts.Backup, opts.Config = nil, nil, nil
 		if o.id == "release" {
 			opts.Leaver = &leaver{err: scaling.ErrUnknownGroup}
 		}

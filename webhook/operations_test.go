@@ -127,6 +127,11 @@ func operations() []operation {
 			answers: []answer{enveloped[api.RuntimeInfo](200, "Since when it runs, and whether it is ready.")}, fails: reads(),
 		},
 		{
+			method: "GET", path: "/api/v1/status/config", id: "config", tag: "administration", role: webhook.RoleOperator, summary: "The configuration in force",
+			more:    "As the file has it, without comments. Every secret is `<secret>`.",
+			answers: []answer{enveloped[api.ConfigInfo](200, "The configuration.")}, fails: []int{401, 403, 404, 503},
+		},
+		{
 			method: "GET", path: "/api/v1/openapi.json", id: "openAPI", tag: "reading", summary: "This document",
 			answers: []answer{{code: 200, text: "An OpenAPI 3.1 document.", kind: "application/json", raw: true}}, fails: []int{403},
 		},

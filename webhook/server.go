@@ -65,6 +65,9 @@ type Options struct {
 	// Reload reads the configuration again and says what that changed; it must leave
 	// the old one in force if it returns an error. Nil answers POST /-/reload with 403.
 	Reload func(ctx context.Context) ([]scaling.Effect, error)
+	// Config returns the configuration in force as YAML, with its secrets hidden. Nil
+	// answers GET /api/v1/status/config with 404.
+	Config func() (string, error)
 	// Ready returns why the server is not ready, or nil. Nil is always ready.
 	Ready func() error
 	// Backup writes a consistent copy of the store to a new file. Nil answers
@@ -217,6 +220,7 @@ func (s *Server) routes() http.Handler {
 	v1.GET("/orphans", s.orphans)
 	v1.GET("/status/buildinfo", s.buildInfo)
 	v1.GET("/status/runtimeinfo", s.runtimeInfo)
+	v1.GET("/status/config", s.config, s.audited("config"))
 	v1.GET("/openapi.json", s.openAPI)
 
 	if s.opts.Pprof {

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -99,6 +100,22 @@ func (s *Server) runtimeInfo(c echo.Context) error {
 		info.Ready, info.NotReady = false, err.Error()
 	}
 	return ok(c, http.StatusOK, info)
+}
+
+// config shows the configuration in force. Its secrets are hidden, and still it says
+// where everything is: it is for operators, and for those of all groups.
+func (s *Server) config(c echo.Context) error {
+	if s.opts.Config == nil {
+		return &apiError{http.StatusNotFound, api.ErrorNotFound, "this server does not show its configuration"}
+	}
+	if t := tokenOf(c); t != nil && len(t.Groups) > 0 {
+		return &apiError{http.StatusForbidden, api.ErrorForbidden, fmt.Sprintf("token %q is limited to groups and cannot see the configuration", t.Name)}
+	}
+	text, err := s.opts.Config()
+	if err != nil {
+		return err
+	}
+	return ok(c, http.StatusOK, api.ConfigInfo{YAML: text})
 }
 
 func (s *Server) healthy(c echo.Context) error {

@@ -168,6 +168,7 @@ func TestTheServerAnswersAsItsDocumentSays(t *testing.T) {
 	look()
 	must(c.Resume(ctx, "web"))
 	must(nil, c.Backup(ctx, io.Discard))
+	must(c.Config(ctx))
 	if _, err := c.ScaleOut(ctx, "web", "", api.OrderRequest{Instance: "web-1"}); err == nil {
 		t.Error("a scale-out that names an instance was taken")
 	}

@@ -121,6 +121,9 @@ func (r *reloader) reload(ctx context.Context, apply func(*config.Runtime) error
 	return nil
 }
 
+// redacted is the configuration in force with its secrets hidden.
+func (r *reloader) redacted() (string, error) { return r.live.Load().Redacted() }
+
 // close ends the connections of the configuration in force.
 func (r *reloader) close() error {
 	r.mu.Lock()

@@ -190,7 +190,7 @@ func (a *app) open(ctx context.Context, external *url.URL) error {
 		Intake: a.engine, Operator: a.engine, Viewer: a.engine, Cleaner: a.engine, Leaver: a.engine,
 		Tokens: tokens(runtime.Tokens), Insecure: a.flags.insecure, ExternalURL: external, AllowedHosts: a.flags.allowedHosts,
 		Logger: a.log, Registry: a.registry, Ready: a.ready, Backup: durable.Backup, BackupDir: a.flags.storagePath,
-		Audit: a.audit, Pprof: a.flags.pprof, MaxConnections: a.flags.maxConnections,
+		Audit: a.audit, Config: a.reloader.redacted, Pprof: a.flags.pprof, MaxConnections: a.flags.maxConnections,
 		Build: api.BuildInfo{
 			Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
 			BuildDate: version.BuildDate, GoVersion: version.GoVersion,

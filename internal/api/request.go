@@ -94,6 +94,12 @@ type BuildInfo struct {
 	GoVersion string `json:"go_version"`
 }
 
+// ConfigInfo is the configuration in force.
+type ConfigInfo struct {
+	// YAML is the file as it was loaded, without comments, with <secret> for secrets.
+	YAML string `json:"yaml"`
+}
+
 // RuntimeInfo says how it does.
 type RuntimeInfo struct {
 	StartTime time.Time `json:"start_time"`

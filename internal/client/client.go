@@ -192,6 +192,11 @@ func (c *Client) RuntimeInfo(ctx context.Context) (api.RuntimeInfo, error) {
 	return get[api.RuntimeInfo](ctx, c, "/status/runtimeinfo", nil)
 }
 
+// Config returns the server's configuration, with its secrets hidden.
+func (c *Client) Config(ctx context.Context) (api.ConfigInfo, error) {
+	return get[api.ConfigInfo](ctx, c, "/status/config", nil)
+}
+
 // ScaleOut orders instances to be added; key is an Idempotency-Key or empty.
 func (c *Client) ScaleOut(ctx context.Context, group, key string, req api.OrderRequest) (api.OrderResult, error) {
 	return c.order(ctx, http.MethodPost, group, "/scale-out", key, req)

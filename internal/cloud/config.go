@@ -78,7 +78,9 @@ func (c Config) Validate() error {
 		if !slices.Contains(services(), service) {
 			bad("endpoints: %q is no service: use one of %s", service, strings.Join(services(), ", "))
 		}
-		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if strings.Contains(text, "@") {
+			bad("endpoints: %s: leave out name and password", service) // and do not repeat them
+		} else if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			bad("endpoints: %s %q: use an URL such as https://cloud.example:8774/v2.1", service, text)
 		}
 	}

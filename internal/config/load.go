@@ -155,7 +155,11 @@ func reword(text string) string {
 	}
 	if m := typeRE.FindStringSubmatch(text); m != nil {
 		kind := map[string]string{"seq": "a list", "map": "a mapping"}[m[1]]
-		if kind == "" {
+		switch {
+		case kind != "":
+		case strings.HasPrefix(m[3], "config."): // of the Prometheus family's client: it may be a secret
+			kind = "a word"
+		default:
 			kind = strconv.Quote(m[2])
 		}
 		return fmt.Sprintf("%s where %s belongs", kind, typeWord(m[3]))

@@ -105,7 +105,7 @@ func (p *problems) err() error {
 	slices.SortStableFunc(p.list, func(a, b problem) int { return a.line - b.line })
 	errs := make([]error, len(p.list))
 	for i, one := range p.list {
-		errs[i] = fmt.Errorf("%s:%d: %s", p.at.file, one.line, one.text)
+		errs[i] = fmt.Errorf("%s:%d: %s", p.at.file, one.line, withoutUserinfo(one.text))
 	}
 	return errors.Join(errs...)
 }

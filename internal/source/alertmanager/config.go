@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -55,12 +56,13 @@ func (c Config) Validate() error {
 	seen := map[string]bool{}
 	for i, peer := range c.URLs {
 		switch u, err := url.Parse(peer); {
+		case (err == nil && u.User != nil) || (err != nil && strings.Contains(peer, "@")):
+			// Not repeated: it holds a password.
+			errs = append(errs, fmt.Errorf("urls[%d]: put name and password into http_client.basic_auth", i))
 		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
 			errs = append(errs, fmt.Errorf("urls[%d] %q: use an http or https URL such as http://127.0.0.1:9093", i, peer))
 		case u.RawQuery != "" || u.Fragment != "":
 			errs = append(errs, fmt.Errorf("urls[%d] %q: leave out query and fragment", i, peer))
-		case u.User != nil:
-			errs = append(errs, fmt.Errorf("urls[%d]: put name and password into http_client.basic_auth", i))
 		}
 		if seen[peer] {
 			errs = append(errs, fmt.Errorf("urls[%d] %q is named twice", i, peer))

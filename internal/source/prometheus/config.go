@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -53,12 +54,13 @@ func (c *Config) SetDirectory(dir string) { c.HTTPClient.SetDirectory(dir) }
 // Validate reports everything that is wrong with the configuration.
 func (c *Config) Validate() error {
 	var errs []error
-	if u, err := url.Parse(c.URL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if u, err := url.Parse(c.URL); (err == nil && u.User != nil) || (err != nil && strings.Contains(c.URL, "@")) {
+		// Not repeated: it holds a password.
+		errs = append(errs, errors.New("url: put name and password into http_client.basic_auth"))
+	} else if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		errs = append(errs, fmt.Errorf("url %q: use an http or https URL such as http://127.0.0.1:9090", c.URL))
 	} else if u.RawQuery != "" || u.Fragment != "" {
 		errs = append(errs, fmt.Errorf("url %q: leave out query and fragment", c.URL))
-	} else if u.User != nil {
-		errs = append(errs, errors.New("url: put name and password into http_client.basic_auth"))
 	}
 	if c.Timeout < 100*time.Millisecond || c.Timeout > time.Minute {
 		errs = append(errs, fmt.Errorf("timeout %v: use 100ms to 1m", c.Timeout))
