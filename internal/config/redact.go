@@ -71,12 +71,12 @@ func (r *redactor) node(n *yaml.Node, t reflect.Type, path []string, depth int) 
 			of = t.Elem()
 		}
 		for _, v := range n.Content {
-			out.Content = append(out.Content, r.node(v, of, append(path[:len(path):len(path)], "*"), depth+1))
+			out.Content = append(out.Content, r.node(v, of, append(slices.Clip(path), "*"), depth+1))
 		}
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
-			below := append(path[:len(path):len(path)], key.Value)
+			below := slices.Concat(path, []string{key.Value})
 			out.Content = append(out.Content,
 				&yaml.Node{Kind: yaml.ScalarNode, Style: key.Style, Tag: key.Tag, Value: key.Value},
 				r.node(n.Content[i+1], r.typeAt(t, below), below, depth+1))
