@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -241,4 +243,82 @@ func TestEveryListingIsPrintedInEveryFormat(t *testing.T) {
 			t.Errorf("%s: --output is not that of outputFlag: -%s, %q, %q", name(c), f.Shorthand, f.DefValue, f.Usage)
 		}
 	}
+}
+
+// typed are the command lines of the program in a Markdown text: those in blocks, and
+// those that are a span of code.
+func typed(text string) (lines []string) {
+	fenced := false
+	for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", " ")) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			fenced = !fenced
+			continue
+		}
+		if fenced || strings.HasPrefix(line, "    ") {
+			words := shellWords(line)
+			for k, w := range words {
+				if w == "scalehook" || strings.HasSuffix(w, "/scalehook") {
+					if k == 0 || slices.Contains([]string{"sudo", "exec", "&&", "then"}, words[k-1]) || strings.Contains(words[k-1], "=") {
+						lines = append(lines, strings.Join(words[k:], " "))
+					}
+					break
+				}
+			}
+			continue
+		}
+		for _, m := range regexp.MustCompile("`(scalehook [a-z-][^`]*)`").FindAllStringSubmatch(line, -1) {
+			lines = append(lines, strings.Join(shellWords(m[1]), " "))
+		}
+	}
+	return lines
+}
+
+// TestEveryCommandInThePagesExists looks at all Markdown of the tree.
+func TestEveryCommandInThePagesExists(t *testing.T) {
+	tried := 0
+	err := filepath.WalkDir("../..", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2 || d.Name() == "node_modules"):
+			return fs.SkipDir
+		case filepath.Ext(file) != ".md":
+			return nil
+		}
+		text, err := os.ReadFile(file)
+		for _, line := range typed(string(text)) {
+			tried++
+			if problem := exists(t, strings.Fields(line)[1:]); problem != "" {
+				t.Errorf("%s: %s: %s", file, line, problem)
+			}
+		}
+		return err
+	})
+	if err != nil || tried < 100 {
+		t.Errorf("%d commands were tried: %v", tried, err)
+	}
+}
+
+// exists says what is wrong with a command line whose arguments may be placeholders.
+func exists(t *testing.T, words []string) string {
+	t.Helper()
+	root, _ := commands(t)
+	if len(words) == 0 || words[0] == "COMMAND" || words[0] == "…" || words[0] == "..." {
+		return ""
+	}
+	found, rest, err := root.Find(words)
+	if err != nil {
+		return err.Error()
+	}
+	if found.HasSubCommands() && found.Name() != "completion" && len(rest) > 0 && regexp.MustCompile("^[a-z]+$").MatchString(rest[0]) {
+		return "there is no such command: " + rest[0]
+	}
+	for _, word := range words {
+		name, _, _ := strings.Cut(word, "=")
+		name = strings.Trim(name, "[]…,.")
+		if long, is := strings.CutPrefix(name, "--"); is && long != "" && long != "help" && found.Flags().Lookup(long) == nil && found.InheritedFlags().Lookup(long) == nil && (found != root || long != "version") {
+			return "there is no flag " + name
+		}
+	}
+	return ""
 }
