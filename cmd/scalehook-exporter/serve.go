@@ -149,7 +149,7 @@ func feed() *time.Ticker {
 	if err != nil || every <= 0 {
 		every = time.Hour
 	}
-	return time.NewTicker(every / 2)
+	return time.NewTicker(every / 3)
 }
 
 // listen serves until ctx ends, then lets the scrapes that are under way finish.

@@ -2,7 +2,10 @@ package debian_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -74,9 +77,10 @@ func again(t *testing.T, file, version string) string {
 		return regexp.MustCompile(`(?m)^Version: .*`).ReplaceAllString(s, "Version: "+version)
 	})
 	was := func(s string) string { return "# of version " + version + "\n" + s }
-	edit("etc/scalehook/scalehook.yml", was)
-	edit("etc/default/scalehook", was)
-	out := filepath.Join(t.TempDir(), "again.deb")
+	for name := range strings.FieldsSeq(command(t, "cat", filepath.Join(dir, "DEBIAN/conffiles"))) {
+		edit(strings.TrimPrefix(name, "/"), was)
+	}
+	out := filepath.Join(t.TempDir(), version+"_"+filepath.Base(file))
 	command(t, "dpkg-deb", "--root-owner-group", "-Znone", "--build", dir, out)
 	return out
 }
@@ -111,6 +115,8 @@ case " $* " in
 esac
 `
 
+// The group's own socket, as where libvirt has no polkit. Without any of it polkit is
+// asked, whose rule of libvirt-daemon-system is for the same group.
 const libvirtdConf = `unix_sock_group = "libvirt"
 unix_sock_rw_perms = "0770"
 unix_sock_ro_perms = "0777"
@@ -170,23 +176,53 @@ groups:
     port: 80
 `
 
-// hypervisor starts libvirtd, with a VM that runs, and HAProxy in the box.
-func (b *box) hypervisor(t *testing.T) {
+// libvirtd starts libvirtd with a configuration.
+func (b *box) libvirtd(t *testing.T, conf string) *testenv.Process {
 	t.Helper()
-	b.write(t, "/etc/libvirt/libvirtd.conf", libvirtdConf, 0o644)
+	b.write(t, "/etc/libvirt/libvirtd.conf", conf, 0o644)
+	return testenv.Start(t, b.command(context.WithoutCancel(t.Context()), "libvirtd"), func() error {
+		_, err := b.try(t, "virsh", "-c", "qemu:///system", "list")
+		return err
+	})
+}
+
+// hypervisor starts libvirtd, with a VM that runs, and HAProxy in the box.
+func (b *box) hypervisor(t *testing.T) (libvirtd *testenv.Process) {
+	t.Helper()
 	b.write(t, "/etc/libvirt/qemu.conf", qemuConf, 0o644)
 	b.write(t, "/tmp/vm.xml", vmXML, 0o644)
 	b.write(t, "/tmp/haproxy.cfg", haproxyConf, 0o644)
 	b.run(t, "install", "-d", "-m", "755", "/run/haproxy", "/run/libvirt")
-	testenv.Start(t, b.command(t.Context(), "libvirtd"), func() error {
-		_, err := b.try(t, "virsh", "-c", "qemu:///system", "list")
-		return err
-	})
+	libvirtd = b.libvirtd(t, libvirtdConf)
 	b.run(t, "virsh", "-c", "qemu:///system", "define", "/tmp/vm.xml")
 	b.run(t, "virsh", "-c", "qemu:///system", "start", "web-1")
 	testenv.Start(t, b.command(t.Context(), "haproxy", "-db", "-f", "/tmp/haproxy.cfg"), func() error {
 		return mustExist(b.path("/run/haproxy/scalehook.sock"))
 	})
+	return libvirtd
+}
+
+// polkit starts the system's bus and polkit on it.
+func (b *box) polkit(t *testing.T) {
+	t.Helper()
+	b.run(t, "install", "-d", "-m", "755", "/run/dbus")
+	testenv.Start(t, b.command(context.WithoutCancel(t.Context()), "dbus-daemon", "--system", "--nofork", "--nopidfile"), func() error {
+		return mustExist(b.path("/run/dbus/system_bus_socket"))
+	})
+	testenv.Start(t, b.command(context.WithoutCancel(t.Context()), "/usr/lib/polkit-1/polkitd", "--no-debug"), func() error {
+		out, err := b.try(t, "dbus-send", "--system", "--print-reply=literal", "--dest=org.freedesktop.DBus", "/",
+			"org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.PolicyKit1")
+		if err == nil && !strings.Contains(out, "true") {
+			err = errors.New("polkit is not on the bus")
+		}
+		return err
+	})
+}
+
+// as has a user with its own groups run a command.
+func (b *box) as(t *testing.T, user string, args ...string) (string, error) {
+	t.Helper()
+	return b.try(t, append([]string{"setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--bounding-set=-all", "--inh-caps=-all", "--"}, args...)...)
 }
 
 // vm is what libvirt says of the VM, its definition and its state.
@@ -199,26 +235,24 @@ func (b *box) vm(t *testing.T) string {
 func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.Program("unshare"), testenv.Program("nsenter"), testenv.Program("setpriv"), testenv.Program("ip"),
 		testenv.Program("systemd-sysusers"), testenv.Program("systemd-analyze"), testenv.Program("deb-systemd-helper"),
-		testenv.Program("libvirtd"), testenv.Program("virsh"), testenv.Program("qemu-system-x86_64"), testenv.Program("haproxy"))
+		testenv.Program("libvirtd"), testenv.Program("virsh"), testenv.Program("qemu-system-x86_64"), testenv.Program("haproxy"),
+		testenv.Program("dbus-daemon"), testenv.File("/usr/lib/polkit-1/polkitd", "Debian's polkitd"), testenv.Program("lintian"))
 	bin := build(t)
 	current := pack(t, bin, "1.1.0-1")
+	older := map[string]string{}
+	for _, name := range names {
+		older[name] = again(t, current[name], "1.0.0-1")
+	}
+	linted := lint(t, current)
 	t.Run("built again they are the same", func(t *testing.T) {
 		for name, file := range pack(t, bin, "1.1.0-1") {
 			sameBytes(t, current[name], file)
 		}
 	})
-	t.Run("lintian has nothing to say", func(t *testing.T) {
-		testenv.Need(t, testenv.Program("lintian"))
-		if out, err := exec.CommandContext(t.Context(), "lintian", "--allow-root",
-			"--suppress-tags", "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", // for the test's speed
-			current["scalehook"], current["scalehook-exporter"]).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Errorf("%v\n%s", err, out)
-		}
-	})
 	b := newBox(t)
 	b.write(t, "/usr/local/sbin/systemctl", fakeSystemctl, 0o755)
 	b.run(t, "sh", "-c", "getent group libvirt haproxy")
-	b.hypervisor(t)
+	libvirtd := b.hypervisor(t)
 	untouched := b.vm(t)
 	same := func(t *testing.T) {
 		t.Helper()
@@ -239,12 +273,21 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	whole, ok := t, true
 	step := func(name string, f func(t *testing.T)) {
 		if ok {
-			ok = t.Run(name, f)
+			ok = t.Run(name, func(t *testing.T) {
+				f(t)
+				same(t)
+			})
 		}
+	}
+	start := func(t *testing.T, name string) *service {
+		t.Helper()
+		s := startService(t, whole, b, name)
+		s.ready(t)
+		return s
 	}
 
 	step("install", func(t *testing.T) {
-		if out, err := b.install(t, again(t, current["scalehook"], "1.0.0-1"), current["scalehook-exporter"]); err != nil {
+		if out, err := b.install(t, older["scalehook"], older["scalehook-exporter"]); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		got := asked(t)
@@ -272,7 +315,6 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			t.Errorf("files are not as they were packed:\n%s", out)
 		}
 		b.run(t, "man", "-w", "scalehook-serve", "scalehook-exporter")
-		same(t)
 	})
 	step("the units hold to what systemd knows and are closed in", func(t *testing.T) {
 		for _, name := range names {
@@ -287,146 +329,356 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		}
 	})
 	step("the exporter under its unit", func(t *testing.T) {
-		s := startService(t, whole, b, "scalehook-exporter")
-		s.await(t, "READY=1")
-		s.await(t, "WATCHDOG=1")
+		s := start(t, "scalehook-exporter")
+		s.watched(t)
 		metrics := b.run(t, "curl", "-sf", "http://127.0.0.1:10071/metrics")
 		if !strings.Contains(metrics, `libvirt_domain_state{domain="web-1"`) || !strings.Contains(metrics, "process_start_time_seconds") {
 			t.Errorf("it does not see the VM, or itself:\n%s", metrics)
 		}
-		s.signal(t, b, "TERM", "scalehook-exporter")
-		s.await(t, "STOPPING=1")
-		s.ended(t)
+		s.stop(t, b)
 	})
 	step("the server as it comes, under its unit", func(t *testing.T) {
-		s := startService(t, whole, b, "scalehook")
-		s.await(t, "READY=1")
-		s.await(t, "WATCHDOG=1")
+		s := start(t, "scalehook")
+		s.watched(t)
 		if got := b.groups(t); got["web"].Mode != "observe" {
 			t.Errorf("the groups are %+v", got)
 		}
-		s.signal(t, b, "HUP", "scalehook")
+		s.reload(t, b)
 		s.await(t, "RELOADING=1")
+		s.await(t, "MONOTONIC_USEC=")
 		s.await(t, "READY=1")
-		s.signal(t, b, "TERM", "scalehook")
-		s.await(t, "STOPPING=1")
-		s.ended(t)
+		s.stop(t, b)
 	})
-	step("the server reaches libvirt and HAProxy as its own user", func(t *testing.T) {
-		b.write(t, "/etc/scalehook/scalehook.yml", ownConfig, 0o644)
-		server = startService(t, whole, b, "scalehook")
-		server.await(t, "READY=1")
+	for _, socket := range []struct {
+		name   string
+		polkit bool
+		modes  string // of libvirt's socket
+	}{
+		{"libvirt's socket is for its group", false, "root libvirt 770\n"},
+		{"libvirt asks polkit, as Debian's does", true, "root root 777\n"},
+	} {
+		step(socket.name, func(t *testing.T) {
+			if socket.polkit {
+				b.polkit(whole)
+				if err := libvirtd.Stop(); err != nil {
+					t.Fatal(err)
+				}
+				libvirtd = b.libvirtd(whole, "")
+			}
+			if got := b.run(t, "stat", "-c", "%U %G %a", "/run/libvirt/libvirt-sock"); got != socket.modes {
+				t.Fatalf("the socket is %s", got)
+			}
+			b.write(t, "/etc/scalehook/scalehook.yml", ownConfig, 0o644)
+			for _, group := range []string{"libvirt", "haproxy"} {
+				b.run(t, "gpasswd", "-d", "scalehook", group)
+			}
+			s := start(t, "scalehook")
+			testenv.Eventually(t, time.Minute, "both problems", func() error {
+				g := b.groups(t)["web"]
+				for _, want := range []string{"provider kvm:.*group of libvirt's socket", "pool edge:.*permission denied.*group that the socket is for"} {
+					if !regexp.MustCompile(want).MatchString(strings.Join(g.Problems, "\n")) {
+						return fmt.Errorf("no %q in %q", want, g.Problems)
+					}
+				}
+				return nil
+			})
+			if g := b.groups(t)["web"]; g.Seen != "" || g.Pool != "" {
+				t.Errorf("without the groups it sees %+v", g)
+			}
+			s.stop(t, b)
+			for _, group := range []string{"libvirt", "haproxy"} {
+				b.run(t, "adduser", "--quiet", "scalehook", group)
+			}
+			s = start(t, "scalehook")
+			b.seen(t)
+			if out, err := b.as(t, "scalehook", "virsh", "-c", "qemu:///system", "list", "--name"); err != nil || !strings.Contains(out, "web-1") {
+				t.Errorf("%v\n%s", err, out)
+			}
+			b.run(t, "scalehook", "pause", "web", "--token-file", "/etc/scalehook/operator.token") // for the store to know something
+			s.stop(t, b)
+		})
+	}
+	step("an upgrade that cannot copy the store does not happen", func(t *testing.T) {
+		server = start(t, "scalehook")
+		// As if systemd had not started it.
+		pid := b.read(t, "/run/scalehook.pid")
+		b.run(t, "rm", "/run/scalehook.pid")
+		b.refuses(t, current["scalehook"], "in use", asked)
+		b.write(t, "/run/scalehook.pid", pid, 0o644)
 		b.seen(t)
-		b.run(t, "scalehook", "pause", "web", "--token-file", "/etc/scalehook/operator.token") // for the store to know something
-		same(t)
+		server.stop(t, b)
 	})
-	step("an upgrade copies the store before the new program is there, and keeps what was edited", func(t *testing.T) {
+	step("nor does one onto a full disk, and a start there migrates nothing", func(t *testing.T) {
+		b.run(t, "sh", "-c", "mv /var/lib/scalehook /var/lib/kept; install -d /var/lib/scalehook; mount -t tmpfs -o size=512k,mode=700,uid=$(id -u scalehook),gid=$(id -g scalehook) tmpfs /var/lib/scalehook")
+		old := b.oldStore(t)
+		b.run(t, "sh", "-c", "head -c 340k /dev/zero >/var/lib/scalehook/other")
+		b.refuses(t, current["scalehook"], "disk is full", asked)
+		if got := startService(t, whole, b, "scalehook").refused(t); !ordered(got, "copy the store before its migration", "disk is full") {
+			t.Errorf("it said\n%s", got)
+		}
+		if diff := cmp.Diff([]string{"other", "scalehook.db"}, slices.DeleteFunc(strings.Fields(b.run(t, "ls", "-A", "/var/lib/scalehook")), func(name string) bool {
+			return strings.HasPrefix(name, "scalehook.db") && slices.Contains([]string{".lock", ".mark", "-wal", "-shm"}, strings.TrimPrefix(name, "scalehook.db"))
+		})); diff != "" {
+			t.Errorf("left in the folder:\n%s", diff)
+		}
+		if got := b.schema(t, "/var/lib/scalehook/scalehook.db"); got != old {
+			t.Errorf("the store has schema %d", got)
+		}
+		b.run(t, "sh", "-c", "umount /var/lib/scalehook; rmdir /var/lib/scalehook; mv /var/lib/kept /var/lib/scalehook")
+	})
+	step("an upgrade copies the store before the new program is there and migrates it, and keeps what was edited", func(t *testing.T) {
+		b.run(t, "sh", "-c", "mkdir /tmp/kept; mv /var/lib/scalehook/* /tmp/kept/; chmod 755 /tmp/kept")
+		old := b.oldStore(t)
+		for n := range 4 {
+			b.run(t, "touch", "-d", fmt.Sprintf("2026-01-0%d", n+1), fmt.Sprintf("/var/lib/scalehook/scalehook.db.upgrade-from-9.%d-1-20260101T000000Z", 9-n))
+		}
+		b.run(t, "chown", "-R", "scalehook:scalehook", "/var/lib/scalehook")
+		b.write(t, "/etc/default/scalehook-exporter", exporterArgs, 0o644)
 		asked(t)
-		out, err := b.install(t, current["scalehook"])
+		out, err := b.install(t, current["scalehook"], current["scalehook-exporter"])
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		server.await(t, "STOPPING=1")
-		server.ended(t)
-		if got := asked(t); !ordered(got, "stop scalehook.service", "daemon-reload", "start scalehook.service") {
-			t.Errorf("systemctl was asked for\n%s", got)
+		got := asked(t)
+		for _, name := range names {
+			if !ordered(got, "stop "+name+".service", "daemon-reload", "start "+name+".service") {
+				t.Errorf("systemctl was asked for\n%s", got)
+			}
 		}
 		if !ordered(out, "saved to /var/lib/scalehook/scalehook.db.upgrade-from-1.0.0-1-", "Unpacking scalehook (1.1.0-1) over (1.0.0-1)") {
 			t.Errorf("the copy does not come first:\n%s", out)
 		}
 		copies := b.copies(t)
-		if len(copies) != 1 {
-			t.Fatalf("copies: %q", copies)
+		if len(copies) != 3 || !strings.Contains(copies[0], "from-1.0.0-1-") || !strings.Contains(copies[1], "from-9.6-") || !strings.Contains(copies[2], "from-9.7-") {
+			t.Fatalf("copies: %q, want the new one and the two newest", copies)
 		}
 		if got := b.run(t, "stat", "-c", "%U %G %a", copies[0]); got != "scalehook scalehook 600\n" {
 			t.Errorf("the copy is %s", got)
 		}
-		if out := b.run(t, "scalehook", "restore", "--storage.path", "/tmp/restored", copies[0]); !strings.Contains(out, "1 groups") {
+		if got := b.schema(t, copies[0]); got != old {
+			t.Errorf("the copy has schema %d, want that of the store before, %d", got, old)
+		}
+		if out := b.run(t, "scalehook", "restore", "--storage.path", "/tmp/restored", copies[0]); !strings.Contains(out, "3 groups") {
 			t.Errorf("the copy is not one of the store: %s", out)
 		}
 		if got := b.read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
 			t.Errorf("the edited configuration is now\n%s", got)
 		}
-		if !b.exists(t, "/etc/scalehook/scalehook.yml.dpkg-dist") {
-			t.Error("the new default configuration is not beside it")
+		if got := b.read(t, "/etc/default/scalehook-exporter"); got != exporterArgs {
+			t.Errorf("the exporter's edited flags are now\n%s", got)
+		}
+		if !b.exists(t, "/etc/scalehook/scalehook.yml.dpkg-dist") || !b.exists(t, "/etc/default/scalehook-exporter.dpkg-dist") {
+			t.Error("the new defaults are not beside what was edited")
 		}
 		if got := b.read(t, "/etc/default/scalehook"); strings.Contains(got, "# of version") {
 			t.Error("a configuration file that nobody edited is still the old one")
 		}
-		same(t)
+		server = start(t, "scalehook")
+		server.stop(t, b)
+		if got := b.schema(t, "/var/lib/scalehook/scalehook.db"); got <= old {
+			t.Errorf("the store has schema %d, and had %d", got, old)
+		}
+		if got := b.run(t, "sh", "-c", fmt.Sprintf("ls /var/lib/scalehook/scalehook.db.schema%d-* | wc -l", old)); got != "1\n" {
+			t.Errorf("copies that the start made: %s", got)
+		}
+		exporter := start(t, "scalehook-exporter")
+		if metrics := b.run(t, "curl", "-sf", "http://127.0.0.1:10072/metrics"); !strings.Contains(metrics, `libvirt_domain_state{domain="web-1"`) {
+			t.Errorf("the new exporter does not see the VM:\n%s", metrics)
+		}
+		exporter.stop(t, b)
 	})
-	step("an upgrade that cannot copy the store does not happen", func(t *testing.T) {
-		server = startService(t, whole, b, "scalehook")
-		server.await(t, "READY=1")
-		// As if systemd had not started it.
-		pid := b.read(t, "/run/scalehook.pid")
-		b.run(t, "rm", "/run/scalehook.pid")
-		out, err := b.install(t, again(t, current["scalehook"], "1.2.0-1"))
-		if err == nil || !strings.Contains(out, "scalehook is not upgraded") {
-			t.Errorf("%v\n%s", err, out)
+	step("an older package goes over a newer one and copies too; its program refuses a store that it does not know", func(t *testing.T) {
+		out, err := b.install(t, older["scalehook"], older["scalehook-exporter"])
+		if err != nil || !ordered(out, "downgrading scalehook from 1.1.0-1 to 1.0.0-1", "saved to /var/lib/scalehook/scalehook.db.upgrade-from-1.1.0-1-") {
+			t.Fatalf("%v\n%s", err, out)
 		}
-		if got := b.run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook"); got != "1.1.0-1 installed" {
-			t.Errorf("dpkg says %s", got)
-		}
-		if got := asked(t); !ordered(got, "stop scalehook.service", "start scalehook.service") {
-			t.Errorf("the old one was not started again, systemctl was asked for\n%s", got)
-		}
-		b.write(t, "/run/scalehook.pid", pid, 0o644)
-		b.seen(t)
-		same(t)
-	})
-	step("three copies are kept", func(t *testing.T) {
-		for range 3 {
-			if out, err := b.install(t, current["scalehook"]); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			// Names have the second in them.
-			b.run(t, "sleep", "1.1")
-		}
-		server.ended(t)
 		if got := b.copies(t); len(got) != 3 {
 			t.Errorf("copies: %q", got)
 		}
+		if got := b.read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
+			t.Errorf("the edited configuration is now\n%s", got)
+		}
+		// These two know the same schemas, so that a still newer one has been there.
+		b.schemaIs(t, "/var/lib/scalehook/scalehook.db", 99)
+		if got := startService(t, whole, b, "scalehook").refused(t); !strings.Contains(got, "written by a newer scalehook (schema 99") {
+			t.Errorf("it said\n%s", got)
+		}
+		b.refuses(t, older["scalehook"], "written by a newer scalehook", asked)
+		if got := b.schema(t, "/var/lib/scalehook/scalehook.db"); got != 99 {
+			t.Errorf("the store has schema %d", got)
+		}
+		// The way back, as docs/packages.md has it.
+		copies := b.copies(t)
+		if out := b.run(t, "scalehook", "restore", "--storage.path", "/var/lib/scalehook", copies[1]); !strings.Contains(out, "3 groups") {
+			t.Errorf("it said\n%s", out)
+		}
+		server = start(t, "scalehook")
+		server.stop(t, b)
 	})
-	step("remove stops the server and leaves what it knows", func(t *testing.T) {
-		server = startService(t, whole, b, "scalehook")
-		server.await(t, "READY=1")
+	step("remove stops the services and leaves what they know", func(t *testing.T) {
+		server = start(t, "scalehook")
+		exporter := start(t, "scalehook-exporter")
 		asked(t)
 		b.run(t, "dpkg", "--remove", "scalehook", "scalehook-exporter")
-		server.await(t, "STOPPING=1")
-		server.ended(t)
+		server.stopped(t)
+		exporter.stopped(t)
 		for line := range strings.Lines(asked(t)) {
 			if !strings.Contains(line, "stop") && !strings.Contains(line, "daemon-reload") && !strings.Contains(line, "is-") {
 				t.Errorf("systemctl was asked for %s", line)
 			}
 		}
-		for _, file := range []string{"/etc/scalehook/scalehook.yml", "/etc/scalehook/operator.token", "/var/lib/scalehook/scalehook.db"} {
+		for _, file := range []string{
+			"/etc/scalehook/scalehook.yml", "/etc/scalehook/operator.token", "/var/lib/scalehook/scalehook.db", "/etc/default/scalehook-exporter",
+		} {
 			if !b.exists(t, file) {
 				t.Errorf("%s is gone", file)
 			}
 		}
-		if b.exists(t, "/usr/bin/scalehook") || b.exists(t, "/usr/share/scalehook") {
-			t.Error("the program is still there")
+		if b.exists(t, "/usr/bin/scalehook") || b.exists(t, "/usr/share/scalehook") || b.exists(t, "/usr/bin/scalehook-exporter") {
+			t.Error("the programs are still there")
 		}
-		same(t)
 	})
-	step("purge removes what the package and the server made, and no more", func(t *testing.T) {
+	step("packages that are installed again find the store as it was", func(t *testing.T) {
+		token, was := b.read(t, "/etc/scalehook/operator.token"), b.run(t, "sha256sum", "/var/lib/scalehook/scalehook.db")
+		if out, err := b.install(t, older["scalehook"], older["scalehook-exporter"]); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if b.read(t, "/etc/scalehook/operator.token") != token {
+			t.Error("the token is another one")
+		}
+		if got := b.run(t, "sha256sum", "/var/lib/scalehook/scalehook.db"); got != was {
+			t.Errorf("the store was %s and is %s", was, got)
+		}
+	})
+	step("a purge of what is installed ends the services and removes what they and the packages made, and no more", func(t *testing.T) {
+		server = start(t, "scalehook")
+		exporter := start(t, "scalehook-exporter")
 		b.write(t, "/etc/scalehook/clouds.yaml", "mine\n", 0o600)
 		b.run(t, "dpkg", "--purge", "scalehook", "scalehook-exporter")
-		if got := b.run(t, "ls", "-A", "/etc/scalehook"); got != "clouds.yaml\n" {
-			t.Errorf("left in /etc/scalehook: %s", got)
-		}
-		for _, file := range []string{
-			"/var/lib/scalehook", "/etc/default/scalehook", "/etc/default/scalehook-exporter",
-			"/etc/systemd/system/multi-user.target.wants/scalehook.service", "/etc/systemd/system/scalehook.service",
-		} {
-			if b.exists(t, file) {
-				t.Errorf("%s is still there", file)
-			}
-		}
-		b.run(t, "id", "scalehook")
-		same(t)
+		server.stopped(t)
+		exporter.stopped(t)
+		b.purged(t)
 	})
+	step("a purge of what was removed does the same", func(t *testing.T) {
+		if out, err := b.install(t, older["scalehook"], older["scalehook-exporter"]); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		b.run(t, "mv", "/tmp/kept", "/var/lib/scalehook")
+		b.run(t, "dpkg", "--remove", "scalehook", "scalehook-exporter")
+		b.run(t, "dpkg", "--purge", "scalehook", "scalehook-exporter")
+		b.purged(t)
+	})
+	t.Run("lintian has nothing to say", func(t *testing.T) {
+		if said := <-linted; said != "" {
+			t.Error(said)
+		}
+	})
+}
+
+const exporterArgs = "ARGS=\"--web.listen-address=127.0.0.1:10072\"\n"
+
+// lint runs lintian beside the rest, which mostly waits.
+func lint(t *testing.T, files map[string]string) <-chan string {
+	t.Helper()
+	said := make(chan string, 1)
+	cmd := exec.CommandContext(t.Context(), testenv.Path(t, "lintian"), "--allow-root",
+		"--suppress-tags", "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", // for the test's speed
+		files["scalehook"], files["scalehook-exporter"])
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			fmt.Fprintln(&out, err)
+		}
+		said <- out.String()
+	}()
+	return said
+}
+
+// refuses wants an upgrade not to happen, and to say why.
+func (b *box) refuses(t *testing.T, file, why string, asked func(*testing.T) string) {
+	t.Helper()
+	asked(t)
+	was := b.run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook")
+	copies := b.copies(t)
+	out, err := b.install(t, file)
+	if err == nil || !ordered(out, why, "scalehook is not upgraded") {
+		t.Errorf("want %q, got %v\n%s", why, err, out)
+	}
+	if got := b.run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook"); got != was {
+		t.Errorf("dpkg says %s, and said %s", got, was)
+	}
+	if got := asked(t); !ordered(got, "stop scalehook.service", "start scalehook.service") {
+		t.Errorf("the old one was not started again, systemctl was asked for\n%s", got)
+	}
+	if diff := cmp.Diff(copies, b.copies(t)); diff != "" {
+		t.Errorf("copies:\n%s", diff)
+	}
+}
+
+// oldStore puts a store of the first schema, with groups in mid-activity, in the
+// server's place, and returns its schema.
+func (b *box) oldStore(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("../../internal/store/testdata/schema1.sqlite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = "/var/lib/scalehook/scalehook.db"
+	b.write(t, file, string(text), 0o600)
+	b.run(t, "chown", "scalehook:scalehook", file)
+	return b.schema(t, file)
+}
+
+// The schema is in the file's header, at the place of SQLite's user_version. No
+// store here has a log beside it.
+const (
+	versionAt  = 60
+	versionEnd = 64
+)
+
+func (b *box) schema(t *testing.T, file string) int {
+	t.Helper()
+	text := b.read(t, file)
+	if len(text) < versionEnd {
+		t.Fatalf("%s has %d bytes", file, len(text))
+	}
+	return int(binary.BigEndian.Uint32([]byte(text[versionAt:versionEnd])))
+}
+
+func (b *box) schemaIs(t *testing.T, file string, version uint32) {
+	t.Helper()
+	f, err := os.OpenFile(b.path(file), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(binary.BigEndian.AppendUint32(nil, version), versionAt)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// purged wants nothing left but what is not the packages'.
+func (b *box) purged(t *testing.T) {
+	t.Helper()
+	if got := b.run(t, "ls", "-A", "/etc/scalehook"); got != "clouds.yaml\n" {
+		t.Errorf("left in /etc/scalehook: %s", got)
+	}
+	for _, file := range []string{
+		"/var/lib/scalehook", "/etc/default/scalehook", "/etc/default/scalehook-exporter", "/etc/default/scalehook-exporter.dpkg-dist",
+		"/etc/systemd/system/multi-user.target.wants/scalehook.service", "/etc/systemd/system/scalehook.service",
+		"/etc/systemd/system/multi-user.target.wants/scalehook-exporter.service", "/etc/systemd/system/scalehook-exporter.service",
+		"/usr/bin/scalehook", "/usr/bin/scalehook-exporter",
+	} {
+		if b.exists(t, file) {
+			t.Errorf("%s is still there", file)
+		}
+	}
+	b.run(t, "id", "scalehook")
+	b.run(t, "id", "scalehook-exporter")
 }
 
 // copies are the copies of the store that upgrades made.

@@ -3,6 +3,7 @@ package debian_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -37,37 +38,72 @@ func (u unit) one(t *testing.T, key string) string {
 	return u[key][0]
 }
 
+// duration is a span of systemd's, such as 2min; def is what an absent one means.
+func (u unit) duration(t *testing.T, key string, def time.Duration) time.Duration {
+	t.Helper()
+	if len(u[key]) == 0 {
+		return def
+	}
+	d, err := time.ParseDuration(strings.ReplaceAll(u.one(t, key), "min", "m"))
+	if err != nil {
+		t.Fatalf("%s: %v", key, err)
+	}
+	return d
+}
+
 // service is a unit's program, run as systemd would: by its ExecStart, as its user
 // with that one's own groups, without capabilities, on a system that is read-only but
-// for the unit's own folder, and with a socket to be told at.
+// for the unit's own folders, and with a socket to be told at. What the unit does not
+// say it does not get.
 type service struct {
 	*testenv.Process
+	name string
+	unit unit
 	cmd  *exec.Cmd
 	conn *net.UnixConn
 	told []string
+	fed  time.Duration // what systemd waits for at most between two signs of life
 }
+
+// faster is by how much the watchdog's time runs faster here.
+const faster = 60
 
 // The calls stay as they are: filters of system calls are the one part of the unit
 // that only systemd sets up.
 const serviceScript = `set -e
-name=$1 user=$2 state=$3
-shift 3
+name=$1 user=$2 group=$3 mask=$4 state=$5 mode=$6 runtime=$7
+shift 7
 echo $$ >"/run/$name.pid"
-if [ -n "$state" ]; then
-	install -d -m 700 -o "$user" -g "$user" "/var/lib/$state"
-	mount --bind "/var/lib/$state" "/var/lib/$state"
-fi
+for dir in $state; do
+	install -d -m "$mode" -o "$user" -g "$group" "/var/lib/$dir"
+	mount --bind "/var/lib/$dir" "/var/lib/$dir"
+	export STATE_DIRECTORY="/var/lib/$dir"
+done
+for dir in $runtime; do
+	install -d -m 755 -o "$user" -g "$group" "/run/$dir"
+	mount --bind "/run/$dir" "/run/$dir"
+	export RUNTIME_DIRECTORY="/run/$dir"
+done
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -o remount,bind,ro /
 mount -o remount,bind,ro /run
-umask 077
-exec setpriv --reuid="$user" --regid="$user" --init-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
+umask "$mask"
+if [ -n "${WATCHDOG_USEC:-}" ]; then export WATCHDOG_PID=$$; fi
+exec setpriv --reuid="$user" --regid="$group" --init-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
 `
 
 // startService starts a service that is there until the test whole ends.
 func startService(t, whole *testing.T, b *box, name string) *service {
 	t.Helper()
 	u := readUnit(t, b, name)
+	// The harness does these always.
+	for key, want := range map[string]string{
+		"Type": "notify", "ProtectSystem": "strict", "PrivateTmp": "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "AmbientCapabilities": "",
+	} {
+		if got := u.one(t, key); got != want {
+			t.Fatalf("%s: %s=%s, which this harness does not do", name, key, got)
+		}
+	}
 	socket := "/run/notify-" + name
 	_ = os.Remove(b.path(socket))
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: b.path(socket), Net: "unixgram"})
@@ -78,7 +114,14 @@ func startService(t, whole *testing.T, b *box, name string) *service {
 	if err := os.Chmod(b.path(socket), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"unshare", "--mount", "sh", "-c", serviceScript, "sh", name, u.one(t, "User"), strings.Join(u["StateDirectory"], "")}
+	mode := "0755"
+	if len(u["StateDirectoryMode"]) > 0 {
+		mode = u.one(t, "StateDirectoryMode")
+	}
+	args := []string{
+		"unshare", "--mount", "sh", "-c", serviceScript, "sh", name, u.one(t, "User"), u.one(t, "Group"), u.one(t, "UMask"),
+		strings.Join(u["StateDirectory"], " "), mode, strings.Join(u["RuntimeDirectory"], " "),
+	}
 	for word := range strings.FieldsSeq(u.one(t, "ExecStart")) {
 		if word == "$ARGS" {
 			args = append(args, defaultArgs(t, b, strings.TrimPrefix(u.one(t, "EnvironmentFile"), "-"))...)
@@ -86,11 +129,52 @@ func startService(t, whole *testing.T, b *box, name string) *service {
 		}
 		args = append(args, word)
 	}
-	cmd := b.command(context.WithoutCancel(whole.Context()), args...)
-	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=1000000")
-	s := &service{cmd: cmd, conn: conn}
-	s.Process = testenv.Start(whole, cmd, nil)
+	s := &service{name: name, unit: u, conn: conn, fed: u.duration(t, "WatchdogSec", 0) / faster}
+	s.cmd = b.command(context.WithoutCancel(whole.Context()), args...)
+	s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+socket)
+	if s.fed > 0 {
+		s.cmd.Env = append(s.cmd.Env, fmt.Sprintf("WATCHDOG_USEC=%d", s.fed.Microseconds()))
+	}
+	s.Process = testenv.Start(whole, s.cmd, nil)
 	return s
+}
+
+// ready waits until the service is, as long as its unit gives it and a minute at most.
+func (s *service) ready(t *testing.T) {
+	t.Helper()
+	s.within(t, min(time.Minute, s.unit.duration(t, "TimeoutStartSec", 90*time.Second)), "READY=1")
+}
+
+// watched wants signs of life, and one within half of the time that the unit gives.
+// That the slowest comes in time depends on what else the machine does.
+func (s *service) watched(t *testing.T) {
+	t.Helper()
+	if s.fed == 0 {
+		t.Fatalf("%s has no WatchdogSec", s.name)
+	}
+	s.await(t, "WATCHDOG=1")
+	shortest := time.Hour
+	for range 3 {
+		before := time.Now()
+		s.await(t, "WATCHDOG=1")
+		shortest = min(shortest, time.Since(before))
+	}
+	if shortest > s.fed/2 {
+		t.Errorf("%s: %s between two signs of life, want %s at most, of WatchdogSec=%s", s.name, shortest*faster, s.fed*faster/2, s.unit.one(t, "WatchdogSec"))
+	}
+}
+
+// reload runs the unit's ExecReload as systemd does: as the unit's user.
+func (s *service) reload(t *testing.T, b *box) {
+	t.Helper()
+	args := []string{
+		"setpriv", "--reuid=" + s.unit.one(t, "User"), "--regid=" + s.unit.one(t, "Group"), "--init-groups", "--no-new-privs",
+		"--bounding-set=-all", "--inh-caps=-all", "--",
+	}
+	for word := range strings.FieldsSeq(s.unit.one(t, "ExecReload")) {
+		args = append(args, strings.ReplaceAll(word, "$MAINPID", strings.TrimSpace(b.read(t, "/run/"+s.name+".pid"))))
+	}
+	b.run(t, args...)
 }
 
 // defaultArgs is ARGS of an environment file.
@@ -104,12 +188,21 @@ func defaultArgs(t *testing.T, b *box, file string) []string {
 	return nil
 }
 
-// await waits until the service has told a state.
+// await waits until the service has told a state, or one that begins like that where
+// it ends with an equals sign.
 func (s *service) await(t *testing.T, state string) {
 	t.Helper()
-	end := time.Now().Add(time.Minute)
+	s.within(t, time.Minute, state)
+}
+
+func (s *service) within(t *testing.T, limit time.Duration, state string) {
+	t.Helper()
+	end := time.Now().Add(limit)
+	is := func(told string) bool {
+		return told == state || (strings.HasSuffix(state, "=") && strings.HasPrefix(told, state))
+	}
 	for buf := make([]byte, 4096); ; {
-		if at := slices.Index(s.told, state); at >= 0 {
+		if at := slices.IndexFunc(s.told, is); at >= 0 {
 			s.told = s.told[at+1:]
 			return
 		}
@@ -133,10 +226,32 @@ func (s *service) await(t *testing.T, state string) {
 	}
 }
 
-// signal sends one by its name, as the unit's ExecReload and systemd do.
-func (s *service) signal(t *testing.T, b *box, signal, name string) {
+// stop ends the service, which has to say so and to end well.
+func (s *service) stop(t *testing.T, b *box) {
 	t.Helper()
-	b.run(t, "/bin/kill", "-"+signal, strings.TrimSpace(b.read(t, "/run/"+name+".pid")))
+	b.run(t, "/bin/kill", "-TERM", strings.TrimSpace(b.read(t, "/run/"+s.name+".pid")))
+	s.stopped(t)
+}
+
+// stopped waits for the end that somebody asked for.
+func (s *service) stopped(t *testing.T) {
+	t.Helper()
+	s.await(t, "STOPPING=1")
+	s.ended(t)
+}
+
+// refused waits for the end of a service that cannot start, and returns what it said.
+func (s *service) refused(t *testing.T) string {
+	t.Helper()
+	select {
+	case <-s.Done():
+	case <-time.After(time.Minute):
+		t.Fatalf("it does not end:\n%s", s.Output())
+	}
+	if s.cmd.ProcessState.Success() {
+		t.Errorf("it ended well:\n%s", s.Output())
+	}
+	return s.Output()
 }
 
 // ended waits for the end of the service, which has to be without an error.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -85,6 +87,9 @@ func (s socket) exchange(parent context.Context, command string) (string, error)
 	ctx, cancel := context.WithTimeoutCause(parent, s.timeout, fmt.Errorf("no answer within %v", s.timeout))
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, network(s.address), s.address)
+	if errors.Is(err, fs.ErrPermission) {
+		return "", fmt.Errorf("%w (this is user id %d: it has to be in the group that the socket is for, as in \"mode 660 group haproxy\", and be started again after that)", err, os.Getuid())
+	}
 	if err != nil {
 		return "", because(ctx, err)
 	}

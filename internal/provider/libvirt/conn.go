@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -191,7 +194,7 @@ func (m *manager) dial() (*libvirt.Connect, error) {
 		if hasCode(err, libvirt.ERR_AUTH_FAILED) || hasCode(err, libvirt.ERR_AUTH_CANCELLED) || hasCode(err, libvirt.ERR_AUTH_UNAVAILABLE) {
 			class = scaling.Permanent
 		}
-		return nil, scaling.WithClass(class, fmt.Errorf("connect: %w", err))
+		return nil, scaling.WithClass(class, fmt.Errorf("connect: %w%s", err, rights(m.uri, err)))
 	}
 	// Connections inside this process (test:///) know no keep-alive.
 	if err := conn.SetKeepAlive(m.interval, m.count); err != nil && !hasCode(err, libvirt.ERR_NO_SUPPORT) {
@@ -199,6 +202,21 @@ func (m *manager) dial() (*libvirt.Connect, error) {
 		return nil, scaling.Errorf(scaling.Temporary, "turn on keep-alive: %w", err)
 	}
 	return conn, nil
+}
+
+// rights says what would be right where the user may not use the daemon's socket,
+// or polkit does not let it. The daemon gives this no code of its own.
+func rights(uri string, err error) string {
+	if u, bad := url.Parse(uri); bad != nil || u.Host != "" {
+		return "" // another machine's
+	}
+	text := strings.ToLower(err.Error())
+	for _, refused := range []string{"permission denied", "access denied", "authentication", "authenticate"} {
+		if strings.Contains(text, refused) {
+			return fmt.Sprintf(" (this is user id %d: one that is not root has to be in the group of libvirt's socket, libvirt on most systems, and be started again after that)", os.Getuid())
+		}
+	}
+	return ""
 }
 
 func alive(conn *libvirt.Connect) bool {
