@@ -35,6 +35,7 @@ scrape_configs:
 
 func TestPrometheusDiscoversTheMembers(t *testing.T) {
 	testenv.Need(t, testenv.Program("prometheus"))
+	t.Parallel()
 	dir := t.TempDir()
 	server, prom := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), fmt.Appendf(nil, discoverer, server), 0o600); err != nil {

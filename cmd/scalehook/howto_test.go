@@ -179,6 +179,7 @@ func TestTheHowTosDoWhatTheySay(t *testing.T) {
 		"docs/howto/uninstall.md": func(_ *testing.T, h *howto) { h.serve(); h.inService() },
 	} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
+			t.Parallel()
 			h := newHowto(t)
 			prepare(t, h)
 			h.run(page)

@@ -68,6 +68,7 @@ groups:
 // TestTheServerAnswersAsItsDocumentSays asks the real engine over simulated VMs for
 // everything that the document has.
 func TestTheServerAnswersAsItsDocumentSays(t *testing.T) {
+	t.Parallel()
 	document, err := schemagen.NewOpenAPI(webhook.OpenAPI())
 	if err != nil {
 		t.Fatal(err)
