@@ -190,7 +190,7 @@ monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 30s}
 prometheus: {url: "%s"}
 providers:
   sim:
-    simulated: {boot_time: 2s, shutdown_time: 100ms, drain_time: 3s, directory: world}
+    simulated: {boot_time: 2s, shutdown_time: 100ms, drain_time: 4s, directory: world}
 balancers:
   pool: {simulated: {provider: sim}}
 groups:
@@ -351,31 +351,34 @@ func TestTopInATerminal(t *testing.T) {
 	p.keys("Escape")
 	p.await("all groups", `^  api `)
 
-	// Tab leads to the VMs: the selected one, and not the primary, is handed over,
-	// once it is confirmed.
+	// Tab leads to the VMs. The selected one goes, and not the newest, as the policy
+	// would have it; once it is confirmed.
 	p.keys("Tab")
 	p.await("the selection among the VMs", `^▸ web-1 .* primary`, `^  web-2 `)
-	p.keys("j", "h")
-	p.await("the question", `^Hand over in web: put a successor in the place of web-2 then drain and remove`, `y yes  n no`)
+	p.keys("j", "-")
+	p.await("the question", `^Scale in web: drain and remove web-2 \(desired 3 to 2, min 1\)\? y/n`, `y yes  n no`)
 	p.keys("n")
 	p.await("no order", `nothing was ordered`, `^▸ web-2 +in_service`)
-	p.keys("h", "y")
-	p.await("the handover under way", `^Handing over: handover for an order by ops`, `^. web-2 +draining`, `drain of web-2 `,
-		`handover web-2 to web-[13] .*▸draining`, `will make sure of a successor`)
-	p.await("its end", `handover .* done in `, `^. web-1 +in_service .*`, `^. web-3 +in_service`, `^Stable: `)
-	p.gone("the VM that was handed over", `^. web-2 `)
+	p.keys("-", "y")
+	p.painted(green, `^(Scaling down): scale_in`)
+	p.await("the scale-in under way", `^Scaling down: scale_in for an order by ops`, `will drain and remove 1 \(order o-`, `scale_in web-2 .*▸`)
+	p.await("its end", `scale_in web-2 +done in `, `desired 2 `, `^Stable: `, `^. web-1 +in_service`, `^. web-3 +in_service`)
+	p.gone("the VM that was scaled in", `^. web-2 `)
 
-	// Scale-in of the selected VM, which goes.
+	// A handover of the selected VM, which is not the primary.
 	p.keys("End")
 	p.await("the last VM", `^▸ web-3 `)
-	p.keys("-")
-	p.await("the question", `^Scale in web: drain and remove web-3 \(desired 2 to 1, min 1\)\? y/n`)
-	p.keys("y")
-	p.painted(green, `^(Scaling down): scale_in`)
-	p.await("the scale-in under way", `^Scaling down: scale_in for an order by ops`, `will drain and remove 1 \(order o-`, `scale_in web-3 .*▸`)
-	p.await("its end, and the load on the one that is left", `scale_in .* done in `, `desired 1 `, `^Stable: `)
-	p.painted(red, `^. web-1 .* (100% ▲)`)
-	p.gone("the VM that was scaled in", `^. web-3 `)
+	p.keys("h")
+	p.await("the question", `^Hand over in web: put a successor in the place of web-3 then drain and remove`, `y yes  n no`)
+	p.keys("n")
+	p.await("no order", `nothing was ordered`, `^▸ web-3 +in_service`)
+	p.keys("h", "y")
+	// One VM alone could not carry the load, so the successor is a new one.
+	p.await("the handover under way", `^Handing over: handover for an order by ops`, `handover web-3 to web-4 .*▸`, `will make sure of a successor`)
+	p.await("the old one's drain", `^. web-3 +draining`, `drain of web-3 `, `^. web-4 +in_service`)
+	p.await("its end", `handover web-3 to web-4 +done in `, `^Stable: `, `^. web-1 +in_service`, `^. web-4 +in_service`)
+	p.gone("the VM that was handed over", `^. web-3 `)
+	p.painted(red, `^. web-1 .* ([0-9]+% ▲)`)
 
 	p.keys("q")
 	p.clean()

@@ -1,6 +1,7 @@
 package top
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -267,16 +268,9 @@ func remarks(i api.Instance, s api.Settings, now time.Time) string {
 	return strings.Join(out, ", ")
 }
 
-// subject is the VM that an activity is about, by name where the group knows it.
-func subject(a api.Activity, instances []api.Instance) string {
-	name := func(id string) string {
-		for _, i := range instances {
-			if i.ID == id {
-				return i.Name
-			}
-		}
-		return id[:min(len(id), 8)]
-	}
+// subject is the VM that an activity is about, by name where that is known.
+func subject(a api.Activity, names map[string]string) string {
+	name := func(id string) string { return cmp.Or(names[id], id[:min(len(id), 8)]) }
 	switch {
 	case a.Launch != "" && a.Remove != "":
 		return name(a.Remove) + " to " + name(a.Launch)

@@ -263,7 +263,7 @@ func (m *Model) stateStyle(i api.Instance) lipgloss.Style {
 }
 
 // activityLines are the activities under way, step by step, and those that ended.
-func (m *Model) activityLines(g api.Group, shown []api.Activity, lines int) []string {
+func (m *Model) activityLines(shown []api.Activity, lines int) []string {
 	room := lines - 1
 	from := min(m.scrolled, max(0, len(shown)-room))
 	to := min(len(shown), from+room)
@@ -272,13 +272,13 @@ func (m *Model) activityLines(g api.Group, shown []api.Activity, lines int) []st
 		return append(out, m.styles.dim.Render(m.glyphs.rest+"none yet"))
 	}
 	for _, a := range shown[from:to] {
-		out = append(out, m.activityLine(g, a))
+		out = append(out, m.activityLine(a))
 	}
 	return out
 }
 
-func (m *Model) activityLine(g api.Group, a api.Activity) string {
-	head := m.glyphs.rest + m.glyphs.fit(m.glyphs.clean(a.Kind+" "+subject(a, g.Instances)), min(24, max(10, m.width/3))) + " "
+func (m *Model) activityLine(a api.Activity) string {
+	head := m.glyphs.rest + m.glyphs.fit(m.glyphs.clean(a.Kind+" "+subject(a, m.names)), min(24, max(10, m.width/3))) + " "
 	if !a.Ended.IsZero() {
 		text := fmt.Sprintf("%s in %s, %s ago", a.Status, span(a.Ended.Sub(a.Created)), span(m.there().Sub(a.Ended)))
 		if a.Outcome != "" {

@@ -102,8 +102,9 @@ type Model struct {
 	recent   []api.Activity // of recentOf, newest first
 	recentOf string
 	seen     history
-	answered time.Time // the newest answer; zero: none yet
-	failed   error     // why there was none since
+	names    map[string]string // of every instance seen, by id: activities outlive them
+	answered time.Time         // the newest answer; zero: none yet
+	failed   error             // why there was none since
 	failures int
 	asking   bool
 	next     time.Time // when to ask again
@@ -135,7 +136,7 @@ func New(opts Options) *Model {
 	}
 	m := &Model{
 		opts: opts, styles: newStyles(opts.Color), glyphs: newGlyphs(opts.ASCII), life: newLife(),
-		seen: history{}, group: opts.Group,
+		seen: history{}, names: map[string]string{}, group: opts.Group,
 	}
 	m.now = opts.Now()
 	m.began = m.now
@@ -192,11 +193,27 @@ func (m *Model) take(msg answerMsg) {
 		m.skew = skewOf(msg)
 	}
 	m.groups = msg.groups
+	m.remember()
 	m.seen.add(msg.groups, msg.at)
 	m.recent, m.recentOf = msg.recent, msg.of
 	// A server that is slow to answer is not asked without a pause.
 	m.next = msg.at.Add(max(m.opts.Interval, msg.took))
 	m.settle()
+}
+
+// mostNames is how many names are kept of instances, whether they are gone or not.
+const mostNames = 100_000
+
+// remember notes the names of the instances.
+func (m *Model) remember() {
+	if len(m.names) > mostNames {
+		clear(m.names)
+	}
+	for _, g := range m.groups {
+		for _, i := range g.Instances {
+			m.names[i.ID] = i.Name
+		}
+	}
 }
 
 // skewOf is what the server's clock is ahead, or 0 for what the way of an answer
@@ -288,7 +305,7 @@ func (m *Model) shownActivities() []api.Activity {
 			}
 		}
 	}
-	return matching(all, m.filters[paneActivities], func(a api.Activity) string { return a.Kind + " " + subject(a, g.Instances) })
+	return matching(all, m.filters[paneActivities], func(a api.Activity) string { return a.Kind + " " + subject(a, m.names) })
 }
 
 // ordered notes what became of an order, and asks at once what it changed.

@@ -218,6 +218,23 @@ func TestKeys(t *testing.T) {
 }
 
 // TestTheSelectionStaysOnItsInstance: lists change while a person looks at them.
+func TestAnActivityIsNamedAfterAVMThatIsGone(t *testing.T) {
+	m := staged(&fake{}, web(0.5))
+	size(m, 100, 40)
+	g := web(0.5)
+	gone := g.Instances[2]
+	g.Instances, g.Activities = g.Instances[:2], nil
+	m.Update(answerMsg{at: noon, groups: []api.Group{g}, of: "web", recent: []api.Activity{
+		{Kind: "scale_in", Status: "done", Remove: gone.ID, Created: in(-time.Minute), Ended: noon},
+		{Kind: "scale_in", Status: "done", Remove: "0f3a9bbb-never-seen", Created: in(-time.Hour), Ended: in(-time.Hour)},
+	}})
+	for _, want := range []string{"scale_in " + gone.Name + " ", "scale_in 0f3a9bbb "} {
+		if !strings.Contains(text(m), want) {
+			t.Errorf("no %q:\n%s", want, text(m))
+		}
+	}
+}
+
 func TestTheSelectionStaysOnItsInstance(t *testing.T) {
 	m := staged(&fake{}, web(0.5))
 	press(m, "j", "j")

@@ -159,7 +159,7 @@ func (m *Model) body(height int) []string {
 		chart = &section{}
 	}
 	list := &section{least: 2, most: 1 + max(1, len(instances)), draw: func(n int) []string { return m.instanceLines(g, instances, n) }}
-	acts := &section{least: 2, most: 1 + max(1, len(activities)), draw: func(n int) []string { return m.activityLines(g, activities, n) }}
+	acts := &section{least: 2, most: 1 + max(1, len(activities)), draw: func(n int) []string { return m.activityLines(activities, n) }}
 	for _, s := range []*section{state, list, groups, acts, chart} {
 		if s.draw != nil && s.least <= height {
 			s.lines = s.least
