@@ -256,9 +256,9 @@ func TestTwoHAProxyHaveOnePool(t *testing.T) {
 	}
 	answers := make(chan error, 4)
 	for _, r := range []*rig{one, one, two, two} {
-		go func() { answers <- post(t.Context(), r.front, "1s") }()
+		go func() { answers <- post(t.Context(), r.front, "4s") }()
 	}
-	testenv.Eventually(t, 5*time.Second, "the sum of the sessions", func() error {
+	testenv.Eventually(t, 4*time.Second, "the sum of the sessions", func() error {
 		m, _ := observe(t, p).Member("a")
 		n, _ := observe(t, p).Member("b")
 		if m.Sessions+n.Sessions != 4 {

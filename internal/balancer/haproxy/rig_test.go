@@ -135,12 +135,21 @@ func (r *rig) start() {
 	cmd := exec.Command(testenv.Path(r.t, "haproxy"), "-W", "-S", r.master,
 		"-f", filepath.Join(r.dir, "haproxy.cfg"), "-f", filepath.Join(r.dir, "web.cfg"))
 	r.proc = testenv.Start(r.t, cmd, testenv.Listening(r.front))
-	// It listens for clients a moment before it listens for commands.
-	testenv.Eventually(r.t, 20*time.Second, "the socket to answer", func() error {
+	// It listens for clients a moment before it listens for commands, and the master
+	// after both.
+	testenv.Eventually(r.t, 20*time.Second, "the sockets to answer", func() error {
 		if r.pid() == "" {
 			return errors.New("no answer")
 		}
-		return nil
+		network := "unix"
+		if !strings.HasPrefix(r.master, "/") {
+			network = "tcp"
+		}
+		conn, err := net.DialTimeout(network, r.master, time.Second)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
 	})
 }
 
