@@ -3,7 +3,7 @@
 # (tools/as-root), and leaves nothing of its own in the tree.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e test-chaos test-openstack demo demo-clean demo-openstack tour bench-exporter bench-engine deb fuzz check-dashboards lint fmt clean
+.PHONY: help build check test e2e test-chaos test-openstack test-compose demo demo-clean demo-openstack tour bench-exporter bench-engine deb fuzz check-dashboards lint fmt clean
 
 GO      := tools/env go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -31,6 +31,9 @@ test-chaos: ## A million random histories, every kill, every mutant, on real VMs
 
 test-openstack: ## Everything on a real OpenStack, which it installs, brings up and ends; long; root or sudo
 	@tools/test openstack
+
+test-compose: ## docker-compose.yml for real, in a Docker of its own that it starts and ends; root or sudo
+	@tools/test compose
 
 demo: ## Watch it scale real VMs under load, without losing a request; installs what is missing; root or sudo
 	@deploy/setup/install demo

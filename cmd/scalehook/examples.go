@@ -53,6 +53,8 @@ scalehook protect web web-2 --off`,
 scalehook standby web web-2 --off`,
 		"cleanup": `scalehook cleanup
 scalehook cleanup web-7 --yes`,
+		"healthy": `scalehook healthy --ready
+scalehook healthy --url http://127.0.0.1:10071`,
 		"reload": `scalehook reload`,
 		"backup": `scalehook backup before-upgrade.db
 scalehook backup --storage.path /var/lib/scalehook stopped.db`,

@@ -92,7 +92,7 @@ load, Alertmanager posts, scalehook clones VMs and puts them behind a balancer, 
 drains and removes them again.
 
 "scalehook serve" is the server. The other commands ask a running server
-(groups, instances, activities, explain, top), give it orders (scale-out, scale-in,
+(groups, instances, activities, explain, top, healthy), give it orders (scale-out, scale-in,
 set-desired, handover, pause, resume, protect, standby, cleanup, release, reload,
 backup), print or make what a set-up needs (check-config, rules, example,
 template, host), or make and try what a group needs in a cloud (provision, snapshot,
@@ -125,7 +125,7 @@ cannot be reached or asks to try again.`,
 	}
 	remote := newRemote(getenv)
 	add("server", newServeCommand(), newCheckConfigCommand(remote), newRestoreCommand(), newVersionCommand())
-	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote), newTopCommand(remote, getenv))
+	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote), newTopCommand(remote, getenv), newHealthyCommand(remote))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReleaseCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newSchemaCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())

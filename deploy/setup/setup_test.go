@@ -252,6 +252,7 @@ func TestEverySetIsKnownAndHasWhatItIsFor(t *testing.T) {
 		"test":      {"libc6-dev", "qemu-system-x86", "haproxy", "shellcheck", "openssh-server", "bash-completion", "zsh", "fish"},
 		"bench":     {"libc6-dev", "qemu-system-x86", "prometheus-libvirt-exporter"},
 		"openstack": {"libc6-dev", "qemu-system-x86", "haproxy", "python3-nova", "python3-octaviaclient", "mariadb-server-core", "ovn-host"},
+		"compose":   {"libc6-dev", "qemu-system-x86", "docker.io", "docker-compose", "debootstrap"},
 	} {
 		t.Run(set, func(t *testing.T) {
 			m := newMachine(t)
@@ -276,7 +277,7 @@ func TestEverySetIsKnownAndHasWhatItIsFor(t *testing.T) {
 		})
 	}
 	m := newMachine(t)
-	if err := m.command(t, "everything").Run(); err == nil || !strings.Contains(m.read(t, "stderr"), "demo|test|bench|openstack") {
+	if err := m.command(t, "everything").Run(); err == nil || !strings.Contains(m.read(t, "stderr"), "demo|test|bench|openstack|compose") {
 		t.Errorf("a set that is not known: %v, %q", err, m.read(t, "stderr"))
 	}
 }

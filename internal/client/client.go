@@ -272,6 +272,32 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) (err error) {
 	return nil
 }
 
+// Healthy returns nil if a server answers that it is alive, or with ready that it
+// is ready; else an Error with what it says. scalehook-exporter answers the first too.
+func (c *Client) Healthy(ctx context.Context, ready bool) (err error) {
+	path := "/-/healthy"
+	if ready {
+		path = "/-/ready"
+	}
+	req, err := c.requestAt(ctx, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return &Error{Code: resp.StatusCode, Reason: firstLine(data, http.StatusText(resp.StatusCode))}
+}
+
 func (c *Client) order(ctx context.Context, method, group, path, key string, req api.OrderRequest) (api.OrderResult, error) {
 	return send[api.OrderResult](ctx, c, method, "/groups/"+url.PathEscape(group)+path, key, req)
 }
