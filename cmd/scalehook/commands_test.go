@@ -258,7 +258,10 @@ func typed(text string) (lines []string) {
 			words := shellWords(line)
 			for k, w := range words {
 				if w == "scalehook" || strings.HasSuffix(w, "/scalehook") {
-					if k == 0 || slices.Contains([]string{"sudo", "exec", "&&", "then"}, words[k-1]) || strings.Contains(words[k-1], "=") {
+					if k > 0 && words[k-1] == "exec" && k+1 < len(words) && words[k+1] == "scalehook" {
+						k++ // in the container of that name
+						lines = append(lines, strings.Join(words[k:], " "))
+					} else if k == 0 || slices.Contains([]string{"sudo", "exec", "&&", "then"}, words[k-1]) || strings.Contains(words[k-1], "=") {
 						lines = append(lines, strings.Join(words[k:], " "))
 					}
 					break

@@ -124,8 +124,8 @@ cannot be reached or asks to try again.`,
 		}
 	}
 	remote := newRemote(getenv)
-	add("server", newServeCommand(), newCheckConfigCommand(remote), newRestoreCommand(), newVersionCommand())
-	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote), newTopCommand(remote, getenv), newHealthyCommand(remote))
+	add("server", newServeCommand(), newCheckConfigCommand(remote), newRestoreCommand(), newVersionCommand(), newHealthyCommand(remote))
+	add("show", newGroupsCommand(remote), newInstancesCommand(remote), newActivitiesCommand(remote), newExplainCommand(remote), newTopCommand(remote, getenv))
 	add("order", newScaleOutCommand(remote), newScaleInCommand(remote), newSetDesiredCommand(remote), newHandoverCommand(remote),
 		newPauseCommand(remote), newResumeCommand(remote), newProtectCommand(remote), newStandbyCommand(remote), newCleanupCommand(remote), newReleaseCommand(remote), newReloadCommand(remote), newBackupCommand(remote))
 	add("setup", newRulesCommand(), newSchemaCommand(), newExampleCommand(), newTemplateCommand(), newHostCommand())

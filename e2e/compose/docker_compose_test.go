@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,8 +131,8 @@ func removeCgroups(t *testing.T, name string) {
 			}); err != nil {
 				return err
 			}
-			for i := len(dirs) - 1; i >= 0; i-- {
-				if err := os.Remove(dirs[i]); err != nil && !os.IsNotExist(err) {
+			for _, dir := range slices.Backward(dirs) {
+				if err := os.Remove(dir); err != nil && !os.IsNotExist(err) {
 					return err
 				}
 			}
@@ -225,7 +226,7 @@ func (w *world) logs(t *testing.T) {
 		t.Logf("%s", out)
 	}
 	ids, _ := w.command(ctx, "docker", "ps", "--all", "--quiet").Output()
-	for _, id := range strings.Fields(string(ids)) {
+	for _, id := range strings.FieldsSeq(string(ids)) {
 		name, _ := w.command(ctx, "docker", "inspect", "--format", "{{.Name}} {{json .State}}", id).Output()
 		out, _ := w.command(ctx, "docker", "logs", "--tail", "15", id).CombinedOutput()
 		t.Logf("%s%s", name, out)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -236,7 +237,7 @@ func (w *world) checkRights(t *testing.T, services ...string) {
 		if uid == "0" || got["CapEff"] != "0000000000000000" || got["NoNewPrivs"] != "1" {
 			t.Errorf("%s runs as %s with capabilities %s, no_new_privs %s", name, uid, got["CapEff"], got["NoNewPrivs"])
 		}
-		if strings.HasPrefix(c.Config.Image, "scalehook:") && uid != fmt.Sprint(scalehookUID) {
+		if strings.HasPrefix(c.Config.Image, "scalehook:") && uid != strconv.Itoa(scalehookUID) {
 			t.Errorf("%s runs as %s, want %d", name, uid, scalehookUID)
 		}
 		root := ""
