@@ -97,15 +97,19 @@ func (w *world) openLibvirt(t *testing.T) {
 	if err := errors.Join(os.Chown(socket, 0, libvirtGID), os.Chmod(socket, 0o770)); err != nil {
 		t.Fatal(err)
 	}
-	users, err := os.ReadFile("/etc/passwd")
-	if err != nil {
-		t.Fatal(err)
+	for name, line := range map[string]string{
+		"passwd": "scalehook-container:x:%[1]d:%[1]d::/nonexistent:/usr/sbin/nologin\n",
+		"group":  "scalehook-container:x:%[1]d:\n",
+	} {
+		text, err := os.ReadFile("/etc/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := w.lab.Path("etc", name)
+		w.write(t, file, string(fmt.Appendf(text, line, scalehookUID)))
+		// Seen by the lab alone.
+		w.run(t, "nsenter", fmt.Sprintf("--target=%d", w.lab.Libvirtd().PID()), "--mount", "mount", "--bind", file, "/etc/"+name)
 	}
-	users = fmt.Appendf(users, "scalehook-container:x:%[1]d:%[1]d::/nonexistent:/usr/sbin/nologin\n", scalehookUID)
-	file := w.lab.Path("etc", "passwd")
-	w.write(t, file, string(users))
-	// Seen by the lab alone.
-	w.run(t, "nsenter", fmt.Sprintf("--target=%d", w.lab.Libvirtd().PID()), "--mount", "mount", "--bind", file, "/etc/passwd")
 }
 
 // libvirtGID is the group of libvirt's socket on this "host".
@@ -226,7 +230,7 @@ func (w *world) logs(t *testing.T) {
 		t.Logf("%s", out)
 	}
 	ids, _ := w.command(ctx, "docker", "ps", "--all", "--quiet").Output()
-	for _, id := range strings.FieldsSeq(string(ids)) {
+	for id := range strings.FieldsSeq(string(ids)) {
 		name, _ := w.command(ctx, "docker", "inspect", "--format", "{{.Name}} {{json .State}}", id).Output()
 		out, _ := w.command(ctx, "docker", "logs", "--tail", "15", id).CombinedOutput()
 		t.Logf("%s%s", name, out)

@@ -37,12 +37,6 @@ func TestDockerCompose(t *testing.T) {
 	w.env = append(w.env, "GOPROXY="+w.proxy(), fmt.Sprintf("LIBVIRT_GID=%d", libvirtGID))
 	w.compose(t, "build", "setup")
 	w.keepBuildCache(t)
-	for os.Getenv("HOLD") != "" {
-		if _, err := os.Stat("/tmp/w/compose-work/go"); err == nil {
-			break
-		}
-		time.Sleep(time.Second)
-	}
 
 	if !t.Run("the tour scales out and back in and survives a restart", w.testTour) {
 		return
@@ -142,21 +136,12 @@ func (w *world) testHost(t *testing.T) {
 		}
 		return nil
 	})
-	// Alertmanager posts with the token, or it would be counted as refused.
-	testenv.Eventually(t, 2*time.Minute, "Alertmanager's heartbeat", func() error {
-		g, err := c.Group(t.Context(), "web")
-		if err == nil && g.LastNotification.IsZero() {
-			err = w.series(t, 20090, `scalehook_webhook_last_notification_timestamp_seconds > 0`)
-		}
-		return err
-	})
-	// Ours and theirs agree: the route, the rules, the tokens, sockets and targets. The
-	// pool and the image of the example are not there.
-	testenv.Eventually(t, time.Minute, "scalehook doctor to find nothing wrong", func() error {
+	// Ours and theirs agree: the route, the rules, the tokens, sockets and targets.
+	// And Alertmanager posts with its token, or its heartbeat would not be taken.
+	testenv.Eventually(t, 2*time.Minute, "scalehook doctor to find nothing wrong", func() error {
 		out, _ := w.command(t.Context(), "docker-compose", "exec", "-T", "scalehook", "scalehook", "doctor", "--config.file=/config/scalehook.yml").CombinedOutput()
-		t.Logf("doctor:\n%s", out)
-		if !strings.Contains(string(out), "it reaches scalehook and proves the way") {
-			return fmt.Errorf("nothing of the heartbeat in:\n%s", out)
+		if !strings.Contains(string(out), "taken within 15 minutes") {
+			return fmt.Errorf("no notification was taken:\n%s", out)
 		}
 		for line := range strings.Lines(string(out)) {
 			if strings.HasPrefix(line, "WRONG") {
@@ -181,7 +166,8 @@ func (w *world) down(t *testing.T, args ...string) {
 	w.compose(t, append(args, "down", "--volumes")...)
 }
 
-// startVM starts a VM, whose CPU time is to be seen.
+// startVM starts a VM, whose CPU time is to be seen, and makes the pool and the image
+// that the group of deploy/compose/scalehook.yml names.
 func (w *world) startVM(t *testing.T, name string) {
 	t.Helper()
 	img, err := guest.Build(t.Context(), guest.BuildOptions{})
@@ -194,6 +180,9 @@ func (w *world) startVM(t *testing.T, name string) {
 	if err := w.lab.CreateVM(t.Context(), lab.VMSpec{Name: name, Base: "base.qcow2"}); err != nil {
 		t.Fatal(err)
 	}
+	pool := w.lab.Path("default")
+	w.copy(t, img.Path, filepath.Join(pool, "base.qcow2"))
+	w.run(t, "virsh", "--connect", w.lab.URI(), "pool-create-as", "default", "dir", "--target", pool)
 }
 
 // awaitHealthy waits until the setup ended well and each service's container is healthy.
