@@ -48,6 +48,7 @@ type rigOptions struct {
 	balance  string
 	noStatic bool
 	tcp      bool // commands come over TCP, as to a HAProxy in a VM
+	level    string
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -63,6 +64,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		front: testenv.FreeAddress(t),
 	}
 	bind := r.stats + " mode 600 level admin expose-fd listeners"
+	if o.level != "" {
+		bind = r.stats + " mode 600 level " + o.level
+	}
 	if o.tcp {
 		r.stats, r.master = testenv.FreeAddress(t), testenv.FreeAddress(t)
 		bind = r.stats + " level admin"
