@@ -3,6 +3,7 @@
 package libvirt_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -195,8 +196,9 @@ type aclHost struct {
 var permissionRE = regexp.MustCompile(`"((?:connect|domain|storage-pool|storage-vol|network|network-port)\.[a-z-]+)"`)
 
 // bareHost is a host on which no guest has to boot.
-func bareHost(ctx context.Context, t *testing.T) *hostTest {
+func bareHost(t *testing.T) *hostTest {
 	t.Helper()
+	ctx := within(t, 2*time.Minute)
 	requirements := []testenv.Requirement{testenv.Root}
 	for _, program := range append(lab.Programs(), guest.Programs()...) {
 		requirements = append(requirements, testenv.Program(program))
@@ -226,16 +228,16 @@ func bareHost(ctx context.Context, t *testing.T) *hostTest {
 func startACL(ctx context.Context, t *testing.T) (h *aclHost, permissions []string) {
 	t.Helper()
 	testenv.Need(t, testenv.Program("dbus-daemon"), testenv.Program("setpriv"))
-	h = &aclHost{hostTest: bareHost(ctx, t), uids: map[string]int{"scalehook": 61000, "exporter": 60999}}
+	h = &aclHost{hostTest: bareHost(t), uids: map[string]int{"scalehook": 61000, "exporter": 60999}}
 	shipped := string(read(t, "../../../deploy/libvirt/50-scalehook.rules"))
 	for _, m := range permissionRE.FindAllStringSubmatch(shipped, -1) {
 		permissions = append(permissions, m[1])
 		h.uids["without-"+strings.ReplaceAll(m[1], ".", "-")] = 61000 + len(permissions)
 	}
 	var names []string
-	passwd := string(read(t, "/etc/passwd"))
+	passwd := bytes.NewBuffer(read(t, "/etc/passwd"))
 	for name, uid := range h.uids {
-		passwd += fmt.Sprintf("%s:x:%d:65534::/nonexistent:/usr/sbin/nologin\n", name, uid)
+		fmt.Fprintf(passwd, "%s:x:%d:65534::/nonexistent:/usr/sbin/nologin\n", name, uid)
 		if name != "exporter" {
 			names = append(names, strconv.Quote(name))
 		}
@@ -267,7 +269,7 @@ func startACL(ctx context.Context, t *testing.T) (h *aclHost, permissions []stri
 		}
 	}
 	must(os.MkdirAll(h.Path("acl", "rules.d"), 0o755), os.Chmod(h.Path("acl"), 0o777))
-	for name, text := range map[string]string{"passwd": passwd, "rules.d/50-scalehook.rules": rules, "rules.d/10-test.rules": lacking} {
+	for name, text := range map[string]string{"passwd": passwd.String(), "rules.d/50-scalehook.rules": rules, "rules.d/10-test.rules": lacking} {
 		must(os.WriteFile(h.Path("acl", name), []byte(text), 0o644))
 	}
 	// The binary of this test, where any user may run it.
