@@ -291,7 +291,9 @@ func TestRestoreRefusesWhatIsNoSoundStoreAndTouchesNothing(t *testing.T) {
 
 func TestABackupOfAnOlderSchemaCanBeRestored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new folder", "s.db")
-	done := restoreInto(t, path, "testdata/schema1.sqlite")
+	backup := filepath.Join(t.TempDir(), "schema1.sqlite") // SQLite leaves files beside what it opens
+	copyFile(t, "testdata/schema1.sqlite", backup)
+	done := restoreInto(t, path, backup)
 	partial := filepath.Join(filepath.Dir(path), ".s.db.partial-12345") // of a restore that was killed
 	if err := os.WriteFile(partial, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
