@@ -50,14 +50,20 @@ func TestLibvirtFaults(t *testing.T) {
 	}
 
 	// These use the same two guests, which boot, serve and can be asked.
-	s := h.start(t, h.config(fmt.Sprintf("{image: %s, pool: %s, network: %s, memory: 128MiB, domain_type: %s, cache: unsafe, cloud_init: {}}",
-		guestImage, lab.PoolName, lab.NetworkName, h.DomainType(t.Context())), "balancer: http", "grace: 15s", "shutdown_deadline: 8s", "call_deadline: 15s"))
+	guests := fmt.Sprintf("{image: %s, pool: %s, network: %s, memory: 128MiB, domain_type: %s, cache: unsafe, cloud_init: {}}",
+		guestImage, lab.PoolName, lab.NetworkName, h.DomainType(t.Context()))
+	s := h.start(t, h.config(guests, "balancer: http", "grace: 15s", "shutdown_deadline: 8s", "call_deadline: 15s"))
 	if t.Run("libvirtd is restarted in mid-launch", func(t *testing.T) { libvirtdRestarted(t, h, s.with(t)) }) {
 		t.Run("a guest dies in service", func(t *testing.T) { guestDies(t, h, s.with(t)) })
 		t.Run("a QEMU hangs", func(t *testing.T) { qemuHangs(t, h, s.with(t)) })
 	}
 	s.desired(0)
 	s.await("all guests are removed", serving(0))
+	h.same(t, before)
+	if err := s.process.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a group is released and taken back under load", func(t *testing.T) { released(t, h, guests) })
 	h.same(t, before)
 }
 

@@ -55,7 +55,8 @@ func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
 // does not know, as it stands: after the store was lost or restored such a member
 // may well serve. Only one without a VM, by a complete listing that began after
 // the pool was seen, is left out and so removed. A member of an instance that is
-// held stays as it stands too, and so does one that was let go.
+// held stays as it stands too, and so does one that was let go, also while its VM is
+// adopted again: it serves, and goes on serving.
 func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) scaling.Pool {
 	inv := g.eng.inventory(gc.Group.Provider)
 	g.mu.Lock()
@@ -66,14 +67,20 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 			held[s.Instances[k].ID] = true
 		}
 	}
-	if len(held) > 0 {
-		want.Members = slices.DeleteFunc(want.Members, func(m scaling.Member) bool { return held[m.ID] })
+	back := map[string]bool{}
+	for _, m := range g.pool.status.Members {
+		if i := s.Instance(m.ID); !m.Foreign && i != nil && i.Adopted && i.State.Launching() && m.State == scaling.MemberReady {
+			back[m.ID] = true
+		}
+	}
+	if len(held)+len(back) > 0 {
+		want.Members = slices.DeleteFunc(want.Members, func(m scaling.Member) bool { return held[m.ID] || back[m.ID] })
 	}
 	for _, m := range g.pool.status.Members {
-		if m.Foreign || m.ID == "" || (s.Instance(m.ID) != nil && !held[m.ID]) {
+		if m.Foreign || m.ID == "" || (s.Instance(m.ID) != nil && !held[m.ID] && !back[m.ID]) {
 			continue
 		}
-		if !s.IsLetGo(m.ID) && inv != nil && inv.after(g.pool.seen.Add(-g.offset)) {
+		if !s.IsLetGo(m.ID) && !back[m.ID] && inv != nil && inv.after(g.pool.seen.Add(-g.offset)) {
 			if _, ok := inv.vm(m.ID); !ok {
 				continue
 			}

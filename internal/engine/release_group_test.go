@@ -133,6 +133,22 @@ func (d *deaf) LetGo(ctx context.Context, ref scaling.Ref) error {
 	return d.Provider.LetGo(ctx, ref)
 }
 
+// onlooker counts how often a member is wished in another state than serving.
+type onlooker struct {
+	scaling.Balancer
+
+	id             string
+	applied, other atomic.Int64
+}
+
+func (w *onlooker) Apply(ctx context.Context, p scaling.Pool) error {
+	w.applied.Add(1)
+	if !slices.ContainsFunc(p.Members, func(m scaling.Member) bool { return m.ID == w.id && m.State == scaling.MemberReady }) {
+		w.other.Add(1)
+	}
+	return w.Balancer.Apply(ctx, p)
+}
+
 // two brings the group to web-1 and web-2.
 func two(r *rig) {
 	r.group.Min, r.group.Adopt = 2, nil
@@ -203,7 +219,8 @@ func TestReleaseOfAGroup(t *testing.T) {
 		r.awaitReleased()
 		c.watch(r)
 		r.group.Adopt = []string{"web-1"}
-		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}}); err != nil {
+		served := &onlooker{Balancer: r.world.Pool("web"), id: id}
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: served}}); err != nil {
 			t.Fatal(err)
 		}
 		r.passes(time.Minute, "")
@@ -217,6 +234,9 @@ func TestReleaseOfAGroup(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
+		if served.applied.Load() == 0 || served.other.Load() > 0 {
+			t.Errorf("the member was wished otherwise than serving %d of %d times", served.other.Load(), served.applied.Load())
+		}
 		after := pool(r)
 		for member := range strings.SplitSeq(before, ", ") {
 			if !strings.Contains(after, member) {

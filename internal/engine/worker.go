@@ -250,6 +250,9 @@ func (w *worker) boot(ctx context.Context, gc GroupConfig, i scaling.Instance) e
 func (w *worker) join(ctx context.Context, gc GroupConfig, i scaling.Instance) error {
 	changed := w.g.watch()
 	m, present, current := w.g.member(w.id, scaling.MemberJoining, i.Since)
+	if !current && i.Adopted { // again, and its member serves
+		m, present, current = w.g.member(w.id, scaling.MemberReady, i.Since)
+	}
 	if present && current && (m.Health == scaling.HealthUp || !gc.Balancer.Capabilities().Health) {
 		err := w.change(ctx, func(s *scaling.State) { s.InService(w.id, gc.Group, w.now()) })
 		poke(w.g.poolWake)
