@@ -3,7 +3,7 @@
 # (tools/as-root), and leaves nothing of its own in the tree.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e test-chaos test-openstack test-compose demo demo-clean demo-openstack tour bench-exporter bench-engine deb fuzz check-dashboards lint fmt clean
+.PHONY: help build check test e2e test-chaos test-tutorial test-openstack test-compose demo demo-clean demo-openstack tour bench-exporter bench-engine deb fuzz check-dashboards lint fmt clean
 
 GO      := tools/env go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -28,6 +28,9 @@ e2e: ## Only the end-to-end tests on real VMs; root or sudo
 
 test-chaos: ## A million random histories, every kill, every mutant, on real VMs too; an hour at most; root or sudo
 	@tools/test chaos
+
+test-tutorial: ## The tutorial's own commands beside an existing stack, with a clock; a quarter of an hour; root or sudo
+	@tools/test tutorial
 
 test-openstack: ## Everything on a real OpenStack, which it installs, brings up and ends; long; root or sudo
 	@tools/test openstack

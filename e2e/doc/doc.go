@@ -198,6 +198,8 @@ func (r Runner) block(ctx context.Context, s *session, b Block) (output string, 
 	for {
 		output, status, err := s.run(ctx, b.Text, b.Until != nil)
 		switch {
+		case err != nil && b.Until != nil && ctx.Err() != nil:
+			return output, fmt.Errorf("it never succeeded with %s", b.Until)
 		case err != nil:
 			return output, err
 		case b.Until != nil && (status != "0" || !b.Until.MatchString(output)):

@@ -104,8 +104,7 @@ type Lab struct {
 	collector *guest.Collector
 	web       *http.Server
 	webDone   chan struct{}
-	stopNice  context.CancelFunc
-	niceDone  chan struct{}
+	stopNice  func()
 
 	mu        sync.Mutex
 	processes []*Process
@@ -198,7 +197,6 @@ func (l *Lab) Close() error {
 
 	if l.stopNice != nil {
 		l.stopNice()
-		<-l.niceDone
 	}
 	var errs []error
 	if l.web != nil {

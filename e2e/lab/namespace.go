@@ -137,6 +137,11 @@ func (l *Lab) InNamespace(fn func() error) error {
 	if l.ns == nil {
 		return errors.New("enter lab: it is not running")
 	}
+	return InNetwork(l.ns.net, fn)
+}
+
+// InNetwork is InNamespace for any network namespace, an open file of /proc/PID/ns.
+func InNetwork(ns *os.File, fn func() error) error {
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -144,7 +149,7 @@ func (l *Lab) InNamespace(fn func() error) error {
 		return fmt.Errorf("enter lab: open own network namespace: %w", err)
 	}
 	defer unix.Close(home)
-	if err := unix.Setns(int(l.ns.net.Fd()), unix.CLONE_NEWNET); err != nil {
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter lab: %w", err)
 	}

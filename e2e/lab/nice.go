@@ -15,17 +15,23 @@ import (
 // startNice gives the VMs' threads their niceness as they appear: libvirt
 // starts QEMU at its own, and libvirtd belongs to the control chain.
 func (l *Lab) startNice() {
+	l.stopNice = KeepNice(l.ns.pid(), l.opts.GuestNice, l.opts.GuestNice-l.opts.ControlNice)
+}
+
+// KeepNice gives VMs a niceness, and their sessions one, as they appear among the
+// children of a process 1, until the function that it returns is called.
+func KeepNice(init, nice, session int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l.stopNice, l.niceDone = cancel, make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(l.niceDone)
+		defer close(ended)
 		done := map[int]bool{}
 		tick := time.NewTicker(500 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			for _, pid := range guestProcesses(l.ns.pid()) {
+			for _, pid := range guestProcesses(init) {
 				if !done[pid] {
-					done[pid] = renice(pid, l.opts.GuestNice, l.opts.GuestNice-l.opts.ControlNice)
+					done[pid] = renice(pid, nice, session)
 				}
 			}
 			select {
@@ -35,6 +41,10 @@ func (l *Lab) startNice() {
 			}
 		}
 	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // guestProcesses are the QEMU processes that process 1 of the lab has adopted.
