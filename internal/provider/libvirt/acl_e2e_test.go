@@ -228,7 +228,8 @@ func bareHost(t *testing.T) *hostTest {
 func startACL(ctx context.Context, t *testing.T) (h *aclHost, permissions []string) {
 	t.Helper()
 	testenv.Need(t, testenv.Program("dbus-daemon"), testenv.Program("setpriv"))
-	h = &aclHost{hostTest: bareHost(t), uids: map[string]int{"scalehook": 61000, "exporter": 60999}}
+	h = &aclHost{hostTest: bareHost(t), //nolint:contextcheck // it is closed after the test's context has ended
+		uids: map[string]int{"scalehook": 61000, "exporter": 60999}}
 	shipped := string(read(t, "../../../deploy/libvirt/50-scalehook.rules"))
 	for _, m := range permissionRE.FindAllStringSubmatch(shipped, -1) {
 		permissions = append(permissions, m[1])
