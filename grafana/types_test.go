@@ -3,11 +3,9 @@ package grafana_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,51 +16,6 @@ import (
 	"github.com/scalehook/scalehook/grafana"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
-
-// packages returns a folder with Grafana's types and the TypeScript compiler, as
-// types/package-lock.json has them. It is made once and stays in .cache.
-func packages(ctx context.Context, t *testing.T) string {
-	t.Helper()
-	lock, err := os.ReadFile("types/package-lock.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := filepath.Abs("../.cache")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, fmt.Sprintf("dashboards-%x", sha256.Sum256(lock))[:len("dashboards-")+16])
-	if _, err := os.Stat(dir); err == nil {
-		return dir
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	// Renamed when it is complete: another run may be at it too.
-	making, err := os.MkdirTemp(cache, "dashboards.")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(making)
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		text, err := os.ReadFile(filepath.Join("types", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(making, name), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	npm := exec.CommandContext(ctx, testenv.Path(t, "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	npm.Dir = making
-	if out, err := npm.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-	if err := os.Rename(making, dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // typescript returns a dashboard as a program that compiles if the types have it.
 func typescript(t *testing.T, name string, text []byte) string {
@@ -118,7 +71,7 @@ func TestGrafanasTypesAcceptTheDashboards(t *testing.T) {
 	testenv.Need(t, testenv.Program("node"), testenv.Program("npm"))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	modules, work := filepath.Join(packages(ctx, t), "node_modules"), t.TempDir()
+	modules, work := testenv.Modules(ctx, t, "types", "../.cache"), t.TempDir()
 	// A folder for each Grafana, in which @grafana/schema is its own.
 	for folder, schema := range map[string]string{newest: "schema", oldest: "schema-11"} {
 		scope := filepath.Join(work, folder, "node_modules", "@grafana")

@@ -61,10 +61,11 @@ func ServerSeries() []Series {
 		{"scalehook_member_state", Gauge, []string{"scaling_group", "pool", "uuid", "state"}, "The state that the balancer has the instance in; always 1."},
 		{"scalehook_member_sessions", Gauge, []string{"scaling_group", "pool", "uuid"}, "Sessions in flight to the instance, where the balancer counts them."},
 
-		{"scalehook_webhook_requests_total", Counter, []string{"handler", "code"}, "Requests answered, by handler (alertmanager, operator, view, other) and status code."},
+		{"scalehook_webhook_requests_total", Counter, []string{"handler", "code"}, "Requests answered, by handler (alertmanager, operator, view, page, other) and status code."},
 		{"scalehook_webhook_request_duration_seconds", Histogram, []string{"handler"}, "Time from a request's header to the end of its answer, by handler."},
 		{"scalehook_webhook_truncated_alerts_total", Counter, nil, "Alerts that senders left out of their messages (max_alerts is not 0)."},
 		{"scalehook_webhook_connections_dropped_total", Counter, nil, "Idle or slow connections closed to make room for new ones."},
+		{"scalehook_webhook_event_streams", Gauge, nil, "Open web pages that are told of changes."},
 		{"scalehook_webhook_alerts_total", Counter, []string{"scaling_group", "signal", "status", "result"}, "Alerts received, by what became of them. Groups that are not configured have an empty scaling_group."},
 		{"scalehook_webhook_last_notification_timestamp_seconds", Gauge, group, "When the group last heard from a webhook; 0 for never."},
 

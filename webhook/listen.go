@@ -64,6 +64,8 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener, webConfig st
 		servers []*http.Server
 		ended   = make(chan error, len(listeners))
 	)
+	pages, endPages := context.WithCancel(ctx)
+	wg.Go(func() { s.page.Run(pages) })
 	for _, l := range listeners {
 		// One http.Server for each listener: the toolkit wraps the handler of the
 		// server it is given, which two of them must not do to the same one.
@@ -81,6 +83,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener, webConfig st
 	case <-ctx.Done():
 	case result = <-ended:
 	}
+	endPages() // their streams would keep the server from ending
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	for _, server := range servers {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scalehook_webhook_requests_total",
-			Help: "Requests answered, by handler (alertmanager, operator, view, other) and status code.",
+			Help: "Requests answered, by handler (alertmanager, operator, view, page, other) and status code.",
 		}, []string{"handler", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                           "scalehook_webhook_request_duration_seconds",
@@ -64,11 +65,12 @@ const (
 	handlerIntake   = "alertmanager"
 	handlerOperator = "operator"
 	handlerView     = "view"
+	handlerPage     = "page"
 	handlerOther    = "other"
 )
 
 func handlers() []string {
-	return []string{handlerIntake, handlerOperator, handlerView, handlerOther}
+	return []string{handlerIntake, handlerOperator, handlerView, handlerPage, handlerOther}
 }
 
 // handlerOf sorts a request by what it asks for, not by whether it is well made.
@@ -82,8 +84,16 @@ func handlerOf(r *http.Request) string {
 		return handlerOperator
 	case inAPI:
 		return handlerView
+	case r.URL.Path == "/", isEvents(r), strings.HasPrefix(r.URL.Path, "/groups/"), strings.HasPrefix(r.URL.Path, "/static/"):
+		return handlerPage
 	}
 	return handlerOther
+}
+
+// isEvents reports whether a request asks to be told of changes, which takes as long
+// as a page is open.
+func isEvents(r *http.Request) bool {
+	return r.URL.Path == "/events" || strings.HasPrefix(r.URL.Path, "/events/")
 }
 
 // instrument counts and times every request, refused ones included.
@@ -94,7 +104,9 @@ func (m *metrics) instrument(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
 		defer func() {
 			m.requests.WithLabelValues(handler, strconv.Itoa(rec.code)).Inc()
-			m.duration.WithLabelValues(handler).Observe(time.Since(start).Seconds())
+			if !isEvents(r) {
+				m.duration.WithLabelValues(handler).Observe(time.Since(start).Seconds())
+			}
 		}()
 		next.ServeHTTP(rec, r)
 	})

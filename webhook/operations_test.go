@@ -127,6 +127,11 @@ func operations() []operation {
 			answers: []answer{enveloped[api.RuntimeInfo](200, "Since when it runs, and whether it is ready.")}, fails: reads(),
 		},
 		{
+			method: "GET", path: "/api/v1/status/whoami", id: "whoami", tag: "reading", role: webhook.RoleAlerts, summary: "What the token that is sent allows",
+			more:    "With `--web.insecure-operator` no token is needed, and there is no `name` without one.",
+			answers: []answer{enveloped[api.Whoami](200, "The token's name, role and groups.")}, fails: []int{401, 403, 503},
+		},
+		{
 			method: "GET", path: "/api/v1/status/config", id: "config", tag: "administration", role: webhook.RoleOperator, summary: "The configuration in force",
 			more:    "As the file has it, without comments. Every secret is `<secret>`.",
 			answers: []answer{enveloped[api.ConfigInfo](200, "The configuration.")}, fails: []int{401, 403, 404, 503},

@@ -18,6 +18,7 @@ import (
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/audit"
 	"github.com/scalehook/scalehook/internal/scaling"
+	"github.com/scalehook/scalehook/webhook/webpage"
 )
 
 const (
@@ -125,6 +126,7 @@ type Server struct {
 	origin     *http.CrossOriginProtection
 	metrics    *metrics
 	collector  *collector
+	page       *webpage.Page
 	handler    http.Handler
 	started    time.Time
 }
@@ -161,6 +163,13 @@ func New(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("make the HTTP server: register its metrics: %w", err)
 	}
 	s.collector = newCollector(opts.Viewer, s.metrics, opts.Registry, opts.Logger)
+	s.page, err = webpage.New(webpage.Options{
+		Viewer: opts.Viewer, Group: groupOf, Verdict: verdictOf, Activity: activityOf,
+		Version: opts.Build.Version, Insecure: opts.Insecure, Logger: opts.Logger, Registerer: opts.Registry, Now: opts.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the HTTP server: %w", err)
+	}
 	s.handler = s.metrics.instrument(s.recovered(s.guarded(s.routes())))
 	return s, nil
 }
@@ -186,7 +195,13 @@ func (s *Server) routes() http.Handler {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.answerError
 
-	e.GET("/", s.landing)
+	pages, others := webpage.Paths()
+	for _, path := range pages {
+		e.GET(path, echo.WrapHandler(s.page), middleware.Gzip())
+	}
+	for _, path := range others {
+		e.GET(path, echo.WrapHandler(s.page))
+	}
 	e.GET("/-/healthy", s.healthy)
 	e.GET("/-/ready", s.ready)
 	e.POST("/-/reload", s.reload, s.audited("reload"))
@@ -222,6 +237,7 @@ func (s *Server) routes() http.Handler {
 	v1.GET("/status/runtimeinfo", s.runtimeInfo)
 	v1.GET("/status/config", s.config, s.audited("config"))
 	v1.GET("/openapi.json", s.openAPI)
+	v1.GET("/status/whoami", s.whoami)
 
 	if s.opts.Pprof {
 		debug := e.Group("/debug/pprof", s.audited("pprof"), longAnswer)

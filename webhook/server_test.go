@@ -381,8 +381,8 @@ func TestViews(t *testing.T) {
 	if r := dataOf[api.RuntimeInfo](t, get("/api/v1/status/runtimeinfo")); !r.Ready || r.Groups != 1 {
 		t.Errorf("runtime %+v", r)
 	}
-	if !strings.Contains(get("/").Body.String(), "/metrics") {
-		t.Error("the landing page does not lead to /metrics")
+	if !strings.Contains(get("/").Body.String(), `href="/groups/web"`) {
+		t.Error("the page does not lead to the group")
 	}
 	get("/-/healthy")
 	get("/-/ready")

@@ -129,14 +129,17 @@ func (s *Server) ready(c echo.Context) error {
 	return c.String(http.StatusOK, "scalehook is ready.\n")
 }
 
-// landing tells a person who followed the port number what is here.
-func (s *Server) landing(c echo.Context) error {
-	return c.HTML(http.StatusOK, `<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>scalehook</title></head>
-<body><h1>scalehook</h1><p>Autoscaling groups for VMs, driven by Prometheus.</p>
-<ul><li><a href="/metrics">Metrics</a></li>
-<li><a href="/api/v1/groups">Groups</a></li>
-<li><a href="/api/v1/activities">Activities</a></li>
-<li><a href="/-/ready">Ready</a></li></ul></body></html>
-`)
+// whoami says what the request's token allows, so that a page or a program can tell
+// which orders are possible before it gives one.
+func (s *Server) whoami(c echo.Context) error {
+	tok, err := s.authenticate(c.Request())
+	switch {
+	case err != nil:
+		return err
+	case tok != nil:
+		return ok(c, http.StatusOK, api.Whoami{Name: tok.Name, Role: string(tok.Role), Groups: tok.Groups})
+	case s.opts.Insecure:
+		return ok(c, http.StatusOK, api.Whoami{Role: string(RoleOperator)})
+	}
+	return &apiError{http.StatusUnauthorized, api.ErrorUnauthorized, "a bearer token is needed"}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 func newGroupsCommand(r *remote) *cobra.Command {
@@ -37,7 +38,7 @@ func listGroups(t *table, groups []api.Group) {
 	for _, g := range groups {
 		t.row(g.Name, g.Mode, strconv.Itoa(g.Settings.Min), strconv.Itoa(g.Desired), strconv.Itoa(g.Settings.Max),
 			strconv.Itoa(g.InService), strconv.Itoa(g.Owned), dash(standing(g.Conditions)),
-			dash(strings.Join(g.Statuses, ",")), dash(reason(g.Verdict)))
+			dash(strings.Join(g.Statuses, ",")), dash(words.Reason(g.Verdict)))
 	}
 }
 
@@ -209,7 +210,7 @@ func explain(t *table, e explanation) {
 		}
 		t.linef("paused (out: %s, in: %s) %s by %s %s", yes(p.Out), yes(p.In), until, dash(p.By), p.Reason)
 	}
-	t.linef("\nverdict of %s: %s: %s", clock(g.Verdict.At), action(g.Verdict), reason(g.Verdict))
+	t.linef("\nverdict of %s: %s: %s", clock(g.Verdict.At), words.Action(g.Verdict), words.Reason(g.Verdict))
 	if len(g.Verdict.Gates) > 0 {
 		t.row("  GATE", "BEFORE", "PASSED", "DETAIL")
 		for _, gate := range g.Verdict.Gates {
@@ -236,40 +237,9 @@ func explain(t *table, e explanation) {
 		t.linef("")
 		t.row("EARLIER", "ACTION", "REASON")
 		for _, v := range e.Verdicts {
-			t.row(clock(v.At), action(v), reason(v))
+			t.row(clock(v.At), words.Action(v), words.Reason(v))
 		}
 	}
-}
-
-// action is what a verdict asks for, and that nobody does it if so.
-func action(v api.Verdict) string {
-	if v.Would {
-		return v.Action + " (only observed)"
-	}
-	return v.Action
-}
-
-// reason is a verdict's reason. That of one which is not followed reads as what was
-// left undone: "would have launched 1", where the server says "would launch 1".
-func reason(v api.Verdict) string {
-	rest, found := strings.CutPrefix(v.Reason, "would ")
-	if !v.Would || !found {
-		return v.Reason
-	}
-	verb, rest, _ := strings.Cut(rest, " ")
-	for _, known := range []struct{ verb, participle string }{
-		{"adopt", "adopted"},
-		{"hand", "handed"},
-		{"launch", "launched"},
-		{"put", "put"},
-		{"remove", "removed"},
-		{"replace", "replaced"},
-	} {
-		if verb == known.verb {
-			return "would have " + known.participle + " " + rest
-		}
-	}
-	return v.Reason
 }
 
 // errNoCount says that an argument is no number.

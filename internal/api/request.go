@@ -108,3 +108,12 @@ type RuntimeInfo struct {
 	NotReady string `json:"not_ready,omitempty"`
 	Groups   int    `json:"groups"`
 }
+
+// Whoami says what a token allows.
+type Whoami struct {
+	// Name is the token's; left out where none is needed (--web.insecure-operator).
+	Name string `json:"name,omitempty"`
+	Role string `json:"role"` // alerts | operator
+	// Groups are those that it is limited to; left out: all.
+	Groups []string `json:"groups,omitempty"`
+}

@@ -8,6 +8,7 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 // labels is how wide the names beside a chart are.
@@ -70,11 +71,11 @@ func (m *Model) chart(g api.Group, width, rows int) []string {
 		style := m.styles.dim
 		switch {
 		case row == high && high == low:
-			label = fmt.Sprintf("%s/%s", percent(g.Settings.Low), percent(g.Settings.High))
+			label = fmt.Sprintf("%s/%s", words.Percent(g.Settings.Low), words.Percent(g.Settings.High))
 		case row == high:
-			label, key, style = "high "+percent(g.Settings.High), "red", m.styles.red
+			label, key, style = "high "+words.Percent(g.Settings.High), "red", m.styles.red
 		case row == low:
-			label, key, style = "low "+percent(g.Settings.Low), "green", m.styles.green
+			label, key, style = "low "+words.Percent(g.Settings.Low), "green", m.styles.green
 		case row == rows-1:
 			label = "100%"
 		case row == 0:
@@ -93,7 +94,7 @@ func (m *Model) chart(g api.Group, width, rows int) []string {
 				continue
 			}
 			if cell := m.cell(m.bar(s.value, rows), row); s.ok && cell != m.glyphs.bars[0] {
-				l := levelOf(s.value, g.Settings, m.opts.Yellow)
+				l := words.LevelOf(s.value, g.Settings, m.opts.Yellow)
 				p.put(cell, l, m.styles.of(l))
 				continue
 			}
@@ -108,13 +109,13 @@ func (m *Model) chart(g api.Group, width, rows int) []string {
 func (m *Model) trend(g api.Group, width int) string {
 	samples := last(m.seen[g.Name], width)
 	var p painter
-	p.put(strings.Repeat(" ", max(0, width-len(samples))), levelNone, m.styles.plain)
+	p.put(strings.Repeat(" ", max(0, width-len(samples))), words.LevelNone, m.styles.plain)
 	for _, s := range samples {
 		if !s.ok {
-			p.put(m.glyphs.gap, levelNone, m.styles.dim)
+			p.put(m.glyphs.gap, words.LevelNone, m.styles.dim)
 			continue
 		}
-		l := levelOf(s.value, g.Settings, m.opts.Yellow)
+		l := words.LevelOf(s.value, g.Settings, m.opts.Yellow)
 		p.put(m.cell(m.bar(s.value, 1), 0), l, m.styles.of(l))
 	}
 	return p.String()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 // kept is how many samples of a group are kept; no terminal is much wider.
@@ -24,7 +25,7 @@ func (h history) add(groups []api.Group, at time.Time) {
 	seen := make(map[string]bool, len(groups))
 	for _, g := range groups {
 		seen[g.Name] = true
-		mean, n, _ := average(g)
+		mean, n, _ := words.Average(g)
 		h[g.Name] = trim(append(h[g.Name], sample{at, mean, n > 0}))
 	}
 	for name := range h {

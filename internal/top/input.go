@@ -7,6 +7,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 // press takes a key.
@@ -49,7 +50,7 @@ func (m *Model) press(msg tea.KeyPressMsg) tea.Cmd {
 		m.propose(verbHandover)
 	case "p":
 		g, ok := m.selected()
-		if ok && (g.Released != nil || paused(g, m.there()) || m.there().Before(g.HoldUntil)) {
+		if ok && (g.Released != nil || words.Paused(g, m.there()) || m.there().Before(g.HoldUntil)) {
 			m.propose(verbResume)
 		} else {
 			m.propose(verbPause)

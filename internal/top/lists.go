@@ -10,22 +10,23 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 // utilisation is a CPU utilisation as it is shown everywhere: with a sign beside
 // the colour, for those who see none.
-func (m *Model) utilisation(v float64, known bool, s api.Settings, width int) (string, level) {
+func (m *Model) utilisation(v float64, known bool, s api.Settings, width int) (string, words.Level) {
 	if !known {
-		return m.glyphs.fit("-", width), levelNone
+		return m.glyphs.fit("-", width), words.LevelNone
 	}
-	text := percent(v)
+	text := words.Percent(v)
 	switch {
 	case v > s.High:
 		text += " " + m.glyphs.over
 	case v < s.Low:
 		text += " " + m.glyphs.under
 	}
-	return m.glyphs.fit(text, width), levelOf(v, s, m.opts.Yellow)
+	return m.glyphs.fit(text, width), words.LevelOf(v, s, m.opts.Yellow)
 }
 
 // motionStyle is red for up and green for down, as the CPU that asks for it.
@@ -51,19 +52,19 @@ func (m *Model) groupLines(lines int) []string {
 	}
 	out := []string{m.heading(paneGroups, title+"DOES", from, to, len(groups))}
 	for _, g := range groups[from:to] {
-		mean, n, _ := average(g)
+		mean, n, _ := words.Average(g)
 		cpu, l := m.utilisation(mean, n > 0, g.Settings, 7)
 		line := m.mark(paneGroups, g.Name == m.group)
 		text := m.glyphs.fit(m.glyphs.clean(g.Name), name)
 		if g.Name == m.group {
 			text = m.styles.bold.Render(text)
 		}
-		line += text + fmt.Sprintf(" %4d%4d", running(g), g.Desired) + " " +
+		line += text + fmt.Sprintf(" %4d%4d", words.Running(g), g.Desired) + " " +
 			m.glyphs.fit(fmt.Sprintf("%d-%d", g.Settings.Min, g.Settings.Max), 7) + " " + m.styles.of(l).Render(cpu) + " "
 		if wide {
 			line += m.trend(g, 12) + " "
 		}
-		word := direction(g, m.there())
+		word := words.Direction(g, m.there())
 		line += m.motionStyle(word).Render(word)
 		if s := strings.Join(g.Statuses, ","); s != "" {
 			line += " " + m.styles.yellow.Render(m.glyphs.clean(s))
@@ -86,9 +87,9 @@ func longestName[T any](all []T, name func(T) string) int {
 // not fit, a line of each kind comes before the second of any, and problems before
 // that.
 func (m *Model) stateLines(g api.Group, most int) []string {
-	word := direction(g, m.there())
-	reason := word + ": " + m.glyphs.clean(why(g))
-	times := timers(g, m.there())
+	word := words.Direction(g, m.there())
+	reason := word + ": " + m.glyphs.clean(words.Why(g))
+	times := words.Timers(g, m.there())
 	for i := range times {
 		times[i] = m.glyphs.clean(times[i])
 	}
@@ -141,8 +142,8 @@ func (m *Model) stateTitle(g api.Group) string {
 // numbers is how many VMs there are and what they do on average, in the longest
 // form that fits.
 func (m *Model) numbers(g api.Group) string {
-	mean, n, missing := average(g)
-	cpu, l := "no reading", levelNone
+	mean, n, missing := words.Average(g)
+	cpu, l := "no reading", words.LevelNone
 	if n > 0 {
 		cpu, l = m.utilisation(mean, true, g.Settings, 7)
 	}
@@ -151,7 +152,7 @@ func (m *Model) numbers(g api.Group) string {
 	if n > 0 && missing > 0 {
 		without = fmt.Sprintf(" (%d without)", missing)
 	}
-	s, all := g.Settings, running(g)
+	s, all := g.Settings, words.Running(g)
 	forms := []string{
 		fmt.Sprintf("Running VMs: %d, in service %d, desired %d (min %d, max %d)%saverage CPU %s%s", all, g.InService, g.Desired, s.Min, s.Max, m.glyphs.dot, cpu, without),
 		fmt.Sprintf("Running VMs %d, desired %d (%d-%d)%saverage CPU %s%s", all, g.Desired, s.Min, s.Max, m.glyphs.dot, cpu, without),
@@ -223,7 +224,7 @@ func (m *Model) instanceLine(g api.Group, i api.Instance, name, member int, wide
 	if wide {
 		since := "-"
 		if !i.Since.IsZero() {
-			since = span(m.there().Sub(i.Since))
+			since = words.Span(m.there().Sub(i.Since))
 		}
 		line += m.glyphs.fit(since, 7) + " "
 	}
@@ -245,7 +246,7 @@ func (m *Model) instanceLine(g api.Group, i api.Instance, name, member int, wide
 			sessions = strconv.Itoa(i.Member.Sessions)
 		}
 	}
-	line += m.glyphs.fit(m.glyphs.clean(state), member-1) + " " + m.glyphs.right(sessions, 4) + " " + m.glyphs.clean(remarks(i, g.Settings, m.there()))
+	line += m.glyphs.fit(m.glyphs.clean(state), member-1) + " " + m.glyphs.right(sessions, 4) + " " + m.glyphs.clean(words.Remarks(i, g.Settings, m.there()))
 	return m.glyphs.cut(line, m.width)
 }
 
@@ -254,9 +255,9 @@ func (m *Model) stateStyle(i api.Instance) lipgloss.Style {
 	switch {
 	case i.State == "failed" || i.Suspect != "":
 		return m.styles.red
-	case i.State == stateInService:
+	case i.State == words.InService:
 		return m.styles.plain
-	case i.State == stateDraining || i.State == stateRemoving:
+	case i.State == words.Draining || i.State == words.Removing:
 		return m.styles.yellow
 	}
 	return m.styles.dim
@@ -278,19 +279,19 @@ func (m *Model) activityLines(shown []api.Activity, lines int) []string {
 }
 
 func (m *Model) activityLine(a api.Activity) string {
-	head := m.glyphs.rest + m.glyphs.fit(m.glyphs.clean(a.Kind+" "+subject(a, m.names)), min(24, max(10, m.width/3))) + " "
+	head := m.glyphs.rest + m.glyphs.fit(m.glyphs.clean(a.Kind+" "+words.Subject(a, m.names)), min(24, max(10, m.width/3))) + " "
 	if !a.Ended.IsZero() {
-		text := fmt.Sprintf("%s in %s, %s ago", a.Status, span(a.Ended.Sub(a.Created)), span(m.there().Sub(a.Ended)))
+		text := fmt.Sprintf("%s in %s, %s ago", a.Status, words.Span(a.Ended.Sub(a.Created)), words.Span(m.there().Sub(a.Ended)))
 		if a.Outcome != "" {
 			text += ": " + a.Outcome
 		}
-		line := head + m.glyphs.clean(text+" (for "+causeText(a.Cause)+")")
+		line := head + m.glyphs.clean(text+" (for "+words.Cause(a.Cause)+")")
 		if a.Status == "failed" || a.Status == "undone" {
 			return m.styles.red.Render(m.glyphs.cut(line, m.width))
 		}
 		return m.styles.dim.Render(m.glyphs.cut(line, m.width))
 	}
-	head += m.glyphs.fit(span(m.there().Sub(a.Created)), 6) + " "
+	head += m.glyphs.fit(words.Span(m.there().Sub(a.Created)), 6) + " "
 	return m.styles.bold.Render(head) + m.steps(a, m.width-lipgloss.Width(head))
 }
 
@@ -303,7 +304,7 @@ func (m *Model) steps(a api.Activity, width int) string {
 			word, end = m.glyphs.now+s.Name, m.there()
 		}
 		if took := end.Sub(s.Started); took >= time.Second {
-			word += " " + span(took)
+			word += " " + words.Span(took)
 		}
 		if s.Tries > 1 {
 			word += fmt.Sprintf(" (%d tries)", s.Tries)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 // Server is what is asked and ordered; *client.Client is one.
@@ -305,7 +306,7 @@ func (m *Model) shownActivities() []api.Activity {
 			}
 		}
 	}
-	return matching(all, m.filters[paneActivities], func(a api.Activity) string { return a.Kind + " " + subject(a, m.names) })
+	return matching(all, m.filters[paneActivities], func(a api.Activity) string { return a.Kind + " " + words.Subject(a, m.names) })
 }
 
 // ordered notes what became of an order, and asks at once what it changed.

@@ -4,31 +4,8 @@ import (
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
 
-	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/words"
 )
-
-// level is how a utilisation stands against the bounds.
-type level int
-
-// The levels.
-const (
-	levelNone   level = iota // no reading
-	levelGreen               // below the yellow bound
-	levelYellow              // from the yellow bound on
-	levelRed                 // above the group's high threshold
-)
-
-// levelOf holds a utilisation against the group's high threshold and the bound
-// from which it is yellow.
-func levelOf(v float64, s api.Settings, yellow float64) level {
-	switch {
-	case v > s.High:
-		return levelRed
-	case v >= yellow:
-		return levelYellow
-	}
-	return levelGreen
-}
 
 // styles are what the frame is painted with. The colours are the terminal's own
 // sixteen, which people have made readable for themselves.
@@ -52,15 +29,15 @@ func newStyles(color bool) styles {
 	return s
 }
 
-func (s styles) of(l level) lipgloss.Style {
+func (s styles) of(l words.Level) lipgloss.Style {
 	switch l {
-	case levelRed:
+	case words.LevelRed:
 		return s.red
-	case levelYellow:
+	case words.LevelYellow:
 		return s.yellow
-	case levelGreen:
+	case words.LevelGreen:
 		return s.green
-	case levelNone:
+	case words.LevelNone:
 	}
 	return s.dim
 }

@@ -1,9 +1,8 @@
 package top
 
 import (
-	"fmt"
+	"slices"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
@@ -155,26 +154,11 @@ func (g glyphs) pack(texts []string, width, lines int) []string {
 	return out
 }
 
-// span is a duration for people, in two units at most; what is over is 0s.
-func span(d time.Duration) string {
-	d = max(d, 0)
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < day:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+// matching keeps the elements whose name holds the filter, whatever the case.
+func matching[T any](all []T, filter string, name func(T) string) []T {
+	if filter == "" {
+		return all
 	}
-	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
-}
-
-// left is the time until t for people, in whole seconds rounded up, so that "1s"
-// is not over yet.
-func left(t, now time.Time) string { return span(t.Sub(now) + time.Second - 1) }
-
-// percent is a ratio for people.
-func percent(v float64) string {
-	return fmt.Sprintf("%.0f%%", 100*min(max(v, 0), 9.99))
+	filter = strings.ToLower(filter)
+	return slices.DeleteFunc(slices.Clone(all), func(v T) bool { return !strings.Contains(strings.ToLower(name(v)), filter) })
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 // View draws the frame for the terminal.
@@ -52,7 +53,7 @@ func (m *Model) frame() []string {
 func (m *Model) header() []string {
 	age := "no data yet"
 	if !m.answered.IsZero() {
-		age = "data " + span(m.now.Sub(m.answered)) + " old"
+		age = "data " + words.Span(m.now.Sub(m.answered)) + " old"
 	}
 	right := age + "  " + m.now.Format(time.TimeOnly)
 	what := "scalehook top" + m.glyphs.dot + m.glyphs.clean(m.opts.URL)
@@ -64,7 +65,7 @@ func (m *Model) header() []string {
 		if m.skew < 0 {
 			word = "behind"
 		}
-		what += fmt.Sprintf("%sits clock is %s %s", m.glyphs.dot, span(m.skew.Abs()), word)
+		what += fmt.Sprintf("%sits clock is %s %s", m.glyphs.dot, words.Span(m.skew.Abs()), word)
 	}
 	lines := []string{
 		m.styles.title.Render(m.glyphs.fit(what, m.width-ansi.StringWidth(right)-2)) + "  " + right,
@@ -83,11 +84,11 @@ func (m *Model) silence() string {
 	}
 	since := " yet"
 	if !m.answered.IsZero() {
-		since = fmt.Sprintf(" since %s (%s)", m.answered.Format(time.TimeOnly), span(m.now.Sub(m.answered)))
+		since = fmt.Sprintf(" since %s (%s)", m.answered.Format(time.TimeOnly), words.Span(m.now.Sub(m.answered)))
 	}
 	again := ", asking again"
 	if !m.asking {
-		again = ", next try in " + left(m.next, m.now)
+		again = ", next try in " + words.Left(m.next, m.now)
 	}
 	return word + since + again + ": " + m.glyphs.clean(m.failed.Error())
 }
@@ -272,12 +273,12 @@ func (m *Model) helpLines() []string {
 	}
 	lines = append(lines, "")
 	for _, l := range []struct {
-		level level
+		level words.Level
 		text  string
 	}{
-		{levelRed, "red " + m.glyphs.over + ": above the group's high threshold"},
-		{levelYellow, "yellow: from " + percent(m.opts.Yellow) + " on"},
-		{levelGreen, "green: below that; " + m.glyphs.under + ": below the low threshold"},
+		{words.LevelRed, "red " + m.glyphs.over + ": above the group's high threshold"},
+		{words.LevelYellow, "yellow: from " + words.Percent(m.opts.Yellow) + " on"},
+		{words.LevelGreen, "green: below that; " + m.glyphs.under + ": below the low threshold"},
 	} {
 		lines = append(lines, m.styles.of(l.level).Render(m.glyphs.cut(l.text, m.width)))
 	}

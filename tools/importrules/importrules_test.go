@@ -29,8 +29,7 @@ var packages = []string{
 	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
 	"internal/api", "internal/client", "internal/top", "internal/config", "internal/testenv", "internal/fault",
-	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor", "internal/manpage", "internal/schemagen",
-	"internal/audit",
+	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor", "internal/manpage", "internal/schemagen", "internal/audit", "internal/words",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
@@ -48,11 +47,12 @@ func arrows() map[string][]string {
 		"deploy":          nil,
 		"internal/api":    nil,
 		"internal/new":    nil,
-		"webhook":         append([]string{"internal/api", "internal/audit"}, contracts...),
+		"webhook":         append([]string{"internal/api", "internal/audit", "internal/words"}, contracts...),
 		"internal/engine": contracts,
 		"internal/store":  contracts,
 		"internal/client": {"internal/api"},
-		"internal/top":    {"internal/api", "internal/client"},
+		"internal/top":    {"internal/api", "internal/client", "internal/words"},
+		"internal/words":  {"internal/api"},
 		"internal/config": append(append(slices.Clone(drivers), "internal/source/ask"), contracts...),
 	}
 	for _, driver := range drivers {

@@ -1,7 +1,10 @@
-package top
+// Package words says in words what a group and its parts are doing, the same in the
+// terminal and on the web page.
+package words
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,22 +15,22 @@ import (
 
 // The words of the domain that decide how something is shown.
 const (
-	stateInService = "in_service"
-	stateDraining  = "draining"
-	stateRemoving  = "removing"
+	InService = "in_service"
+	Draining  = "draining"
+	Removing  = "removing"
 
 	kindScaleOut = "scale_out"
 	kindScaleIn  = "scale_in"
 	kindFill     = "fill"
 )
 
-// average is the mean CPU utilisation of the instances in service that have a
+// Average is the mean CPU utilisation of the instances in service that have a
 // reading, and how many have none.
-func average(g api.Group) (mean float64, n, missing int) {
+func Average(g api.Group) (mean float64, n, missing int) {
 	sum := 0.0
 	for _, i := range g.Instances {
 		switch {
-		case i.State != stateInService:
+		case i.State != InService:
 		case i.Reading == nil:
 			missing++
 		default:
@@ -41,13 +44,13 @@ func average(g api.Group) (mean float64, n, missing int) {
 	return mean, n, missing
 }
 
-// running counts the VMs that run, as far as is known: a provider is not listed
+// Running counts the VMs that run, as far as is known: a provider is not listed
 // every second, so a VM counts unless it is known not to run.
-func running(g api.Group) int {
+func Running(g api.Group) int {
 	n := 0
 	for _, i := range g.Instances {
 		switch i.State {
-		case "booting", "joining", stateInService, "standby", stateDraining:
+		case "booting", "joining", InService, "standby", Draining:
 			if i.Power != "stopped" && i.Power != "paused" && i.Power != "crashed" {
 				n++
 			}
@@ -56,15 +59,15 @@ func running(g api.Group) int {
 	return n
 }
 
-// paused reports whether a pause is in force.
-func paused(g api.Group, now time.Time) bool {
+// Paused reports whether a pause is in force.
+func Paused(g api.Group, now time.Time) bool {
 	return g.Pause != nil && (g.Pause.Until.IsZero() || now.Before(g.Pause.Until))
 }
 
-// direction is what a group is doing, in a word or two.
-func direction(g api.Group, now time.Time) string {
+// Direction is what a group is doing, in a word or two.
+func Direction(g api.Group, now time.Time) string {
 	doing := ""
-	if a := current(g); a != nil {
+	if a := Current(g); a != nil {
 		doing = a.Kind
 	} else if !g.Verdict.Would {
 		doing = g.Verdict.Action
@@ -93,15 +96,15 @@ func direction(g api.Group, now time.Time) string {
 	if g.Released != nil {
 		return "Released"
 	}
-	if paused(g, now) {
+	if Paused(g, now) {
 		return "Stable, paused"
 	}
 	return "Stable"
 }
 
-// current is the activity under way that says most about a group: one that makes it
+// Current is the activity under way that says most about a group: one that makes it
 // larger before one that makes it smaller before any other.
-func current(g api.Group) *api.Activity {
+func Current(g api.Group) *api.Activity {
 	for _, kinds := range [][]string{{kindScaleOut, kindFill}, {kindScaleIn}} {
 		for i, a := range g.Activities {
 			if slices.Contains(kinds, a.Kind) {
@@ -115,9 +118,9 @@ func current(g api.Group) *api.Activity {
 	return nil
 }
 
-// why is the reason for the direction: the cause of what is under way and the
+// Why is the reason for the direction: the cause of what is under way and the
 // newest verdict's reason.
-func why(g api.Group) string {
+func Why(g api.Group) string {
 	verdict := g.Verdict.Reason
 	if verdict == "" {
 		verdict = "no verdict yet"
@@ -125,21 +128,21 @@ func why(g api.Group) string {
 	if g.Verdict.Would {
 		verdict += " (only observed)"
 	}
-	if r := g.Released; r != nil && current(g) == nil {
+	if r := g.Released; r != nil && Current(g) == nil {
 		by := ""
 		if r.By != "" {
 			by = " by " + r.By
 		}
 		return "let go" + by + "; nothing is done for it until it is resumed or configured no more"
 	}
-	if a := current(g); a != nil {
-		return a.Kind + " for " + causeText(a.Cause) + "; newest verdict: " + verdict
+	if a := Current(g); a != nil {
+		return a.Kind + " for " + Cause(a.Cause) + "; newest verdict: " + verdict
 	}
 	return verdict
 }
 
-// causeText says why an activity was begun.
-func causeText(c api.Cause) string {
+// Cause says why an activity was begun.
+func Cause(c api.Cause) string {
 	var s string
 	switch c.Kind {
 	case "alert":
@@ -163,15 +166,15 @@ func causeText(c api.Cause) string {
 	return s
 }
 
-// timers are the times that run for a group, the shortest words that say which.
-func timers(g api.Group, now time.Time) []string {
+// Timers are the times that run for a group, the shortest words that say which.
+func Timers(g api.Group, now time.Time) []string {
 	var out []string
 	add := func(name string, until time.Time) {
 		if now.Before(until) {
-			out = append(out, name+" "+left(until, now))
+			out = append(out, name+" "+Left(until, now))
 		}
 	}
-	if p := g.Pause; p != nil && paused(g, now) {
+	if p := g.Pause; p != nil && Paused(g, now) {
 		s := "paused"
 		switch {
 		case p.Out && !p.In:
@@ -182,7 +185,7 @@ func timers(g api.Group, now time.Time) []string {
 		if p.Until.IsZero() {
 			s += " until resumed"
 		} else {
-			s += " " + left(p.Until, now)
+			s += " " + Left(p.Until, now)
 		}
 		if p.By != "" {
 			s += " by " + p.By
@@ -208,22 +211,22 @@ func timers(g api.Group, now time.Time) []string {
 		}
 		s := c.Signal + " stands"
 		if !c.Since.IsZero() {
-			s += " " + span(now.Sub(c.Since))
+			s += " " + Span(now.Sub(c.Since))
 			hold := time.Duration(g.Settings.HighHold)
 			if c.Signal == "low" {
 				hold = time.Duration(g.Settings.LowHold)
 			}
 			if until := c.Since.Add(hold); now.Before(until) {
-				s += " (acts in " + left(until, now) + ")"
+				s += " (acts in " + Left(until, now) + ")"
 			}
 		}
 		if now.Before(c.Expires) {
-			s += ", lease " + left(c.Expires, now)
+			s += ", lease " + Left(c.Expires, now)
 		}
 		out = append(out, s)
 	}
 	for _, i := range g.Instances {
-		if i.State == stateDraining {
+		if i.State == Draining {
 			add("drain of "+i.Name, i.Deadline)
 		}
 	}
@@ -233,8 +236,8 @@ func timers(g api.Group, now time.Time) []string {
 	return out
 }
 
-// remarks are what is special about an instance, the most urgent first.
-func remarks(i api.Instance, s api.Settings, now time.Time) string {
+// Remarks are what is special about an instance, the most urgent first.
+func Remarks(i api.Instance, s api.Settings, now time.Time) string {
 	var out []string
 	if i.Failure != "" {
 		out = append(out, "failed: "+i.Failure)
@@ -242,20 +245,20 @@ func remarks(i api.Instance, s api.Settings, now time.Time) string {
 	if i.Suspect != "" {
 		text := "unwell: " + i.Suspect
 		if !i.SuspectSince.IsZero() && s.Grace > 0 {
-			text += ", grace " + left(i.SuspectSince.Add(time.Duration(s.Grace)), now)
+			text += ", grace " + Left(i.SuspectSince.Add(time.Duration(s.Grace)), now)
 		}
 		out = append(out, text)
 	}
-	if i.State != stateInService && i.State != "standby" && now.Before(i.Deadline) {
-		out = append(out, "at most "+left(i.Deadline, now))
+	if i.State != InService && i.State != "standby" && now.Before(i.Deadline) {
+		out = append(out, "at most "+Left(i.Deadline, now))
 	}
 	if i.Primary {
 		out = append(out, "primary")
 	}
-	if i.State == stateInService && !i.Warm {
+	if i.State == InService && !i.Warm {
 		text := "warming up"
 		if until := i.InServiceAt.Add(time.Duration(s.WarmUp)); now.Before(until) {
-			text += " " + left(until, now)
+			text += " " + Left(until, now)
 		}
 		out = append(out, text)
 	}
@@ -268,8 +271,8 @@ func remarks(i api.Instance, s api.Settings, now time.Time) string {
 	return strings.Join(out, ", ")
 }
 
-// subject is the VM that an activity is about, by name where that is known.
-func subject(a api.Activity, names map[string]string) string {
+// Subject is the VM that an activity is about, by name where that is known.
+func Subject(a api.Activity, names map[string]string) string {
 	name := func(id string) string { return cmp.Or(names[id], id[:min(len(id), 8)]) }
 	switch {
 	case a.Launch != "" && a.Remove != "":
@@ -282,11 +285,80 @@ func subject(a api.Activity, names map[string]string) string {
 	return ""
 }
 
-// matching keeps the elements whose name holds the filter, whatever the case.
-func matching[T any](all []T, filter string, name func(T) string) []T {
-	if filter == "" {
-		return all
+// Span is a duration for people, in two units at most; what is over is 0s.
+func Span(d time.Duration) string {
+	d = max(d, 0)
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
-	filter = strings.ToLower(filter)
-	return slices.DeleteFunc(slices.Clone(all), func(v T) bool { return !strings.Contains(strings.ToLower(name(v)), filter) })
+	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
+}
+
+// Left is the time until t for people, in whole seconds rounded up, so that "1s"
+// is not over yet.
+func Left(t, now time.Time) string { return Span(t.Sub(now) + time.Second - 1) }
+
+// Percent is a ratio for people.
+func Percent(v float64) string {
+	return fmt.Sprintf("%.0f%%", 100*min(max(v, 0), 9.99))
+}
+
+// Level is how a utilisation stands against the bounds.
+type Level int
+
+// The levels.
+const (
+	LevelNone   Level = iota // no reading
+	LevelGreen               // below the yellow bound
+	LevelYellow              // from the yellow bound on
+	LevelRed                 // above the group's high threshold
+)
+
+// LevelOf holds a utilisation against the group's high threshold and the bound
+// from which it is yellow.
+func LevelOf(v float64, s api.Settings, yellow float64) Level {
+	switch {
+	case v > s.High:
+		return LevelRed
+	case v >= yellow:
+		return LevelYellow
+	}
+	return LevelGreen
+}
+
+// Action is what a verdict asks for, and that nobody does it if so.
+func Action(v api.Verdict) string {
+	if v.Would {
+		return v.Action + " (only observed)"
+	}
+	return v.Action
+}
+
+// Reason is a verdict's reason. That of one which is not followed reads as what was
+// left undone: "would have launched 1", where the server says "would launch 1".
+func Reason(v api.Verdict) string {
+	rest, found := strings.CutPrefix(v.Reason, "would ")
+	if !v.Would || !found {
+		return v.Reason
+	}
+	verb, rest, _ := strings.Cut(rest, " ")
+	for _, known := range []struct{ verb, participle string }{
+		{"adopt", "adopted"},
+		{"hand", "handed"},
+		{"launch", "launched"},
+		{"put", "put"},
+		{"remove", "removed"},
+		{"replace", "replaced"},
+	} {
+		if verb == known.verb {
+			return "would have " + known.participle + " " + rest
+		}
+	}
+	return v.Reason
 }

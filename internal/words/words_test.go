@@ -1,9 +1,10 @@
-package main
+package words_test
 
 import (
 	"testing"
 
 	"github.com/scalehook/scalehook/internal/api"
+	"github.com/scalehook/scalehook/internal/words"
 )
 
 func TestAVerdictThatIsOnlyObservedReadsAsLeftUndone(t *testing.T) {
@@ -19,11 +20,11 @@ func TestAVerdictThatIsOnlyObservedReadsAsLeftUndone(t *testing.T) {
 		"would":                                                "would",
 	} {
 		v := api.Verdict{Action: "scale_out", Would: true, Reason: reasonGiven}
-		if got := reason(v); got != want {
+		if got := words.Reason(v); got != want {
 			t.Errorf("%q reads %q, want %q", reasonGiven, got, want)
 		}
 		v.Would = false
-		if got := reason(v); got != reasonGiven {
+		if got := words.Reason(v); got != reasonGiven {
 			t.Errorf("%q, which was followed, reads %q", reasonGiven, got)
 		}
 	}
