@@ -117,7 +117,7 @@ func (w *world) testHost(t *testing.T) {
 
 	token := w.compose(t, "exec", "-T", "scalehook", "cat", "/run/tokens/operator/operator.token")
 	c := w.client(t, token, 20070)
-	testenv.Eventually(t, time.Minute, "the VM's series and the rules in Prometheus", func() error {
+	testenv.Eventually(t, 3*time.Minute, "the VM's series and the rules in Prometheus", func() error {
 		return errors.Join(
 			w.series(t, 20090, `libvirt_domain_cpu_time_seconds_total * on (uuid) group_left (domain) libvirt_domain_info{domain="vm-test"}`),
 			w.series(t, 20090, `scalehook_group_cpu_high_threshold_ratio{scaling_group="web"}`),
