@@ -28,7 +28,7 @@ func draw(w io.Writer, lines [][]span, title string, columns int) error {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, "<title>%s</title>\n", html.EscapeString(title))
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" rx="8" fill="%s"/>`+"\n", width, height, ground)
-	fmt.Fprintf(&b, `<g font-family="ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace" font-size="%d" xml:space="preserve">`+"\n", fontSize)
+	fmt.Fprintf(&b, `<g font-family="ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace" font-size="%d">`+"\n", fontSize)
 	for row, line := range lines {
 		for _, s := range line {
 			drawSpan(&b, s, row)
@@ -55,6 +55,8 @@ func drawSpan(b *strings.Builder, s span, row int) {
 	if s.style.faint {
 		more += ` opacity="0.65"`
 	}
+	// Renderers make one space of several, unless they may not break there.
+	text := strings.ReplaceAll(s.text, " ", "\u00a0")
 	fmt.Fprintf(b, `<text x="%d" y="%d" textLength="%d" lengthAdjust="spacingAndGlyphs" fill="%s"%s>%s</text>`+"\n",
-		x, y+cellHeight-5, s.width*cellWidth, fore, more, html.EscapeString(s.text))
+		x, y+cellHeight-5, s.width*cellWidth, fore, more, html.EscapeString(text))
 }

@@ -68,7 +68,7 @@ func TestThePictureIsXMLWithEveryText(t *testing.T) {
 			element = ""
 		}
 	}
-	if diff := cmp.Diff([]string{`top <&"`, "a <b> & ", `"c"`, "d"}, texts); diff != "" {
+	if diff := cmp.Diff([]string{`top <&"`, "a\u00a0<b>\u00a0&\u00a0", `"c"`, "d"}, texts); diff != "" {
 		t.Errorf("texts (-want +got):\n%s", diff)
 	}
 	if !strings.Contains(out.String(), `viewBox="0 0 344 75"`) {
