@@ -174,7 +174,7 @@ func askedOf(c echo.Context) (map[string]any, error) {
 	_ = json.Unmarshal(body, &all) // the handler says what is wrong with it
 	var kept map[string]any
 	for _, key := range []string{
-		"count", "instance", "hold", "direction", "for", "reason", "protected", "standby", "ids", "group", "serving", "yes",
+		"count", "instance", "hold", "direction", "for", "reason", "protected", "standby", "ids", "group", "serving", "yes", "force",
 	} {
 		switch v := all[key].(type) {
 		case string, bool, float64:

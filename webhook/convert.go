@@ -46,7 +46,7 @@ func groupOf(v scaling.GroupView) api.Group {
 	if v.Public.Addr.IsValid() {
 		g.PublicAddress, g.PublicUUID = v.Public.Addr.String(), v.Public.UUID
 	}
-	g.Released = releasedOf(v.State.Released)
+	g.Release = releaseOf(v.State.Release)
 	if p := v.State.Pause; p != nil {
 		g.Pause = &api.Pause{Out: p.Out, In: p.In, Until: p.Until, By: p.By, Reason: p.Reason, At: p.At}
 	}

@@ -152,13 +152,13 @@ func operations() []operation {
 		}),
 		group(operation{
 			method: "POST", path: "/api/v1/groups/{group}/resume", id: "resume", summary: "End a pause, a hold or a release",
-			body: reflect.TypeFor[nothing](), answers: []answer{enveloped[api.Done](200, "It is stored.")},
+			more: "With `force` also a release that is under way: marks may stay on.", body: reflect.TypeFor[api.ResumeRequest](), answers: []answer{enveloped[api.Done](200, "It is stored.")},
 		}),
 		group(operation{
 			method: "POST", path: "/api/v1/groups/{group}/release", id: "release", summary: "Let the group's VMs and members go as they are",
 			more: "Without `yes` it only says what would be let go of.", body: reflect.TypeFor[api.ReleaseRequest](),
 			answers: []answer{
-				enveloped[api.ReleaseResult](200, "What would be let go of, or that it was released before."),
+				enveloped[api.ReleaseResult](200, "What would be let go of, or that it was let go before."),
 				enveloped[api.ReleaseResult](202, "It was begun."),
 			},
 		}),

@@ -155,13 +155,23 @@ func (s *Server) pause(c echo.Context) error {
 	return ok(c, http.StatusOK, api.Done{Message: fmt.Sprintf("group %s is paused %s", group, until)})
 }
 
-// resume ends a pause and a hold.
+// resume ends a pause, a hold and a release.
 func (s *Server) resume(c echo.Context) error {
-	if err := readStrict(c, &struct{}{}); err != nil {
+	var req api.ResumeRequest
+	if err := readStrict(c, &req); err != nil {
 		return err
 	}
+	if req.Force && s.opts.Leaver == nil {
+		return &apiError{http.StatusNotFound, api.ErrorNotFound, "this server cannot release groups"}
+	}
 	group := c.Param("group")
-	if err := do(c, func(ctx context.Context) error { return s.opts.Operator.Resume(ctx, group, by(c)) }); err != nil {
+	err := do(c, func(ctx context.Context) error {
+		if req.Force {
+			return s.opts.Leaver.Retake(ctx, group, by(c))
+		}
+		return s.opts.Operator.Resume(ctx, group, by(c))
+	})
+	if err != nil {
 		return err
 	}
 	return ok(c, http.StatusOK, api.Done{Message: fmt.Sprintf("group %s is resumed", group)})

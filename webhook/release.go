@@ -27,9 +27,9 @@ func (s *Server) release(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	res := api.ReleaseResult{VMs: []api.ReleasedVM{}, Activity: plan.Activity, Released: releasedOf(plan.Released)}
+	res := api.ReleaseResult{VMs: []api.LetGoVM{}, Activity: plan.Activity, Before: releaseOf(plan.Before)}
 	for _, i := range plan.Instances {
-		vm := api.ReleasedVM{ID: i.ID, Name: i.Name, UUID: i.UUID, State: string(i.State), Adopted: i.Adopted}
+		vm := api.LetGoVM{ID: i.ID, Name: i.Name, UUID: i.UUID, State: string(i.State), Adopted: i.Adopted}
 		if at := plan.Address(i); at.IsValid() {
 			vm.Address = at.String()
 		}
@@ -39,26 +39,26 @@ func (s *Server) release(c echo.Context) error {
 		res.VMs = append(res.VMs, vm)
 	}
 	for _, v := range plan.Unknown {
-		res.VMs = append(res.VMs, api.ReleasedVM{ID: v.ID, Name: v.Name, UUID: v.UUID, Adopted: v.Adopted})
+		res.VMs = append(res.VMs, api.LetGoVM{ID: v.ID, Name: v.Name, UUID: v.UUID, Adopted: v.Adopted})
 	}
 	code := http.StatusOK
 	switch {
-	case plan.Released != nil && plan.Released.Done.IsZero():
-		res.Message = fmt.Sprintf("group %s is being released: activity %s takes its marks off", group, plan.Released.Activity)
-	case plan.Released != nil:
-		res.Message = fmt.Sprintf("group %s is released: no VM carries its mark", group)
+	case plan.Before != nil && plan.Before.Done.IsZero():
+		res.Message = fmt.Sprintf("group %s is being let go: activity %s takes its marks off", group, plan.Before.Activity)
+	case plan.Before != nil:
+		res.Message = fmt.Sprintf("group %s was let go: no VM carries its mark", group)
 	case plan.Activity != "":
 		code = http.StatusAccepted
-		res.Message = fmt.Sprintf("group %s is released: activity %s takes the marks off %d VMs, which stay as they are with their members", group, plan.Activity, len(res.VMs))
+		res.Message = fmt.Sprintf("group %s is let go: activity %s takes the marks off %d VMs, which stay as they are with their members", group, plan.Activity, len(res.VMs))
 	default:
 		res.Message = fmt.Sprintf("would take the marks off %d VMs of group %s and do nothing for it any more; VMs and members stay as they are", len(res.VMs), group)
 	}
 	return ok(c, code, res)
 }
 
-func releasedOf(r *scaling.Release) *api.Released {
+func releaseOf(r *scaling.Release) *api.Release {
 	if r == nil {
 		return nil
 	}
-	return &api.Released{By: r.By, At: r.At, Done: r.Done, Activity: r.Activity}
+	return &api.Release{By: r.By, At: r.At, Done: r.Done, Activity: r.Activity}
 }

@@ -27,6 +27,11 @@ func (l *leaver) Release(_ context.Context, group string, sure bool, by string) 
 	return l.plan, l.err
 }
 
+func (l *leaver) Retake(_ context.Context, group, by string) error {
+	l.told = append(l.told, fmt.Sprintf("retake %s %s", group, strings.Split(by, "@")[0]))
+	return l.err
+}
+
 func TestRelease(t *testing.T) {
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	first := newEngine().views[0].Instances[0]
@@ -36,7 +41,7 @@ func TestRelease(t *testing.T) {
 	}
 	begun := let
 	begun.Activity = "a1"
-	vms := []api.ReleasedVM{
+	vms := []api.LetGoVM{
 		{ID: first.ID, Name: "web-1", UUID: "uuid-1", State: "in_service", Member: "sh-1", Address: "192.0.2.11:80"},
 		{ID: "i2", Name: "base", State: "standby", Adopted: true, Address: "192.0.2.12:80"},
 		{ID: "i3", Name: "stray", UUID: "uuid-3"},
@@ -60,17 +65,17 @@ func TestRelease(t *testing.T) {
 		},
 		{
 			"what is under way is said", operatorToken, `{"yes":true}`,
-			scaling.ReleasePlan{Released: &scaling.Release{By: "ops", At: at, Activity: "a1"}},
+			scaling.ReleasePlan{Before: &scaling.Release{By: "ops", At: at, Activity: "a1"}},
 			nil,
-			http.StatusOK, "is being released: activity a1", "web true ops",
-			&api.ReleaseResult{VMs: []api.ReleasedVM{}, Released: &api.Released{By: "ops", At: at, Activity: "a1"}},
+			http.StatusOK, "is being let go: activity a1", "web true ops",
+			&api.ReleaseResult{VMs: []api.LetGoVM{}, Before: &api.Release{By: "ops", At: at, Activity: "a1"}},
 		},
 		{
 			"so is what is done", operatorToken, `{}`,
-			scaling.ReleasePlan{Released: &scaling.Release{By: "ops", At: at, Done: at, Activity: "a1"}},
+			scaling.ReleasePlan{Before: &scaling.Release{By: "ops", At: at, Done: at, Activity: "a1"}},
 			nil,
 			http.StatusOK, "no VM carries its mark", "web false ops",
-			&api.ReleaseResult{VMs: []api.ReleasedVM{}, Released: &api.Released{By: "ops", At: at, Done: at, Activity: "a1"}},
+			&api.ReleaseResult{VMs: []api.LetGoVM{}, Before: &api.Release{By: "ops", At: at, Done: at, Activity: "a1"}},
 		},
 		{
 			"a refusal has its reason", operatorToken, `{"yes":true}`, let, fmt.Errorf("%w: web-2 is booting", scaling.ErrRefused),
@@ -104,12 +109,25 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-func TestAReleasedGroupSaysSo(t *testing.T) {
+func TestAGroupThatWasLetGoSaysSo(t *testing.T) {
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	e := newEngine()
-	e.views[0].State.Released = &scaling.Release{By: "ops", At: at, Done: at, Activity: "a1"}
+	e.views[0].State.Release = &scaling.Release{By: "ops", At: at, Done: at, Activity: "a1"}
 	w := send(t, newServer(t, options(t, e)), request{method: "GET", path: "/api/v1/groups/web"})
-	if diff := cmp.Diff(&api.Released{By: "ops", At: at, Done: at, Activity: "a1"}, dataOf[api.Group](t, w).Released); diff != "" {
+	if diff := cmp.Diff(&api.Release{By: "ops", At: at, Done: at, Activity: "a1"}, dataOf[api.Group](t, w).Release); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAReleaseThatCannotEndIsEndedByForce(t *testing.T) {
+	for body, want := range map[string]string{`{}`: "", `{"force":false}`: "", `{"force":true}`: "retake web ops"} {
+		l := &leaver{}
+		e := newEngine()
+		opts := options(t, e)
+		opts.Leaver = l
+		w := send(t, newServer(t, opts), request{method: "POST", path: "/api/v1/groups/web/resume", token: operatorToken, body: body, remote: "192.0.2.1:1"})
+		if w.Code != http.StatusOK || strings.Join(l.told, ", ") != want || (len(e.resumed) == 1) != (want == "") {
+			t.Errorf("%s: %d, told %q, resumed %q", body, w.Code, l.told, e.resumed)
+		}
 	}
 }

@@ -119,6 +119,9 @@ func stateOf(v api.Group) *scaling.State {
 	for _, a := range v.Activities {
 		s.Open = append(s.Open, scaling.Activity{ID: a.ID, Kind: scaling.ActivityKind(a.Kind), Status: scaling.ActivityStatus(a.Status)})
 	}
+	if r := v.Release; r != nil {
+		s.Release = &scaling.Release{By: r.By, At: r.At, Done: r.Done, Activity: r.Activity}
+	}
 	if p := v.Pause; p != nil {
 		s.Pause = &scaling.Pause{Out: p.Out, In: p.In, By: p.By}
 	}

@@ -155,16 +155,22 @@ func newPauseCommand(r *remote) *cobra.Command {
 }
 
 func newResumeCommand(r *remote) *cobra.Command {
-	return r.flags(&cobra.Command{
+	var force bool
+	cmd := r.flags(&cobra.Command{
 		Use:   "resume GROUP",
-		Short: "End a pause and a hold",
+		Short: "End a pause and a hold, and have a group that was let go begin anew",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return ask(cmd, r, func(ctx context.Context, c *client.Client) (api.Done, error) {
+				if force {
+					return c.Retake(ctx, args[0])
+				}
 				return c.Resume(ctx, args[0])
 			}, done)
 		},
 	})
+	cmd.Flags().BoolVar(&force, "force", false, "also while marks are still being taken off, which then may stay on")
+	return cmd
 }
 
 func newProtectCommand(r *remote) *cobra.Command {

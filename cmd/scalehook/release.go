@@ -19,14 +19,14 @@ them and do nothing for the group any more. VMs and members stay as they are: no
 is stopped, moved or deleted. An activity takes the marks off, which a restart
 finishes. It is refused while something is under way: pause the group first.
 
-A released group does nothing until "scalehook resume GROUP" has it begin anew, or
+A group that was let go does nothing until "scalehook resume GROUP" has it begin anew, or
 until the configuration has it no more. The members are in the balancer's running
 configuration: write them into its file before it is reloaded.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return ask(cmd, r, func(ctx context.Context, c *client.Client) (api.ReleaseResult, error) {
 				return c.Release(ctx, args[0], yes && !dry)
-			}, showReleased)
+			}, showRelease)
 		},
 	})
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
@@ -34,7 +34,7 @@ configuration: write them into its file before it is reloaded.`,
 	return cmd
 }
 
-func showReleased(t *table, res api.ReleaseResult) {
+func showRelease(t *table, res api.ReleaseResult) {
 	if len(res.VMs) > 0 {
 		t.row("VM", "STATE", "ADOPTED", "MEMBER", "ADDRESS", "UUID", "ID")
 		for _, vm := range res.VMs {
@@ -46,7 +46,7 @@ func showReleased(t *table, res api.ReleaseResult) {
 		}
 	}
 	t.linef("%s", res.Message)
-	if res.Activity == "" && res.Released == nil {
+	if res.Activity == "" && res.Before == nil {
 		t.linef("to do it: --yes")
 	}
 }

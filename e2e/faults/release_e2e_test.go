@@ -112,7 +112,7 @@ backend web
 		t.Fatalf("scalehook release: %v\n%s", err, out)
 	}
 	done := func(g api.Group) error {
-		if g.Released == nil || g.Released.Done.IsZero() || len(g.Instances) > 0 {
+		if g.Release == nil || g.Release.Done.IsZero() || len(g.Instances) > 0 {
 			return errors.New("it is not let go of yet")
 		}
 		return nil

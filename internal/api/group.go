@@ -29,9 +29,9 @@ type Group struct {
 	Problems []string `json:"problems"`
 
 	Pause *Pause `json:"pause,omitempty"`
-	// Released says that the group was let go: nothing is done for it until it is
+	// Release says that the group was let go: nothing is done for it until it is
 	// resumed.
-	Released *Released `json:"released,omitempty"`
+	Release *Release `json:"release,omitempty"`
 	// HoldUntil is until when an order suspended automatic steps.
 	HoldUntil        time.Time `json:"hold_until,omitzero"`
 	CooldownUntil    time.Time `json:"cooldown_until,omitzero"`

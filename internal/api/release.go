@@ -9,9 +9,15 @@ type ReleaseRequest struct {
 	Yes bool `json:"yes,omitempty"`
 }
 
-// Released is a group's release: since when nothing is done for it, and whether its marks
+// ResumeRequest is the body of resume.
+type ResumeRequest struct {
+	// Force ends a release that cannot end, whatever marks are left.
+	Force bool `json:"force,omitempty"`
+}
+
+// Release is a group's: since when nothing is done for it, and whether its marks
 // are off.
-type Released struct {
+type Release struct {
 	By string    `json:"by,omitempty"`
 	At time.Time `json:"at"`
 	// Done is when no VM carried the group's mark any more; left out: not yet.
@@ -22,18 +28,18 @@ type Released struct {
 
 // ReleaseResult answers release.
 type ReleaseResult struct {
-	// VMs are what is let go; empty where the group was released before.
-	VMs []ReleasedVM `json:"vms"`
+	// VMs are what is let go; empty where the group was let go before.
+	VMs []LetGoVM `json:"vms"`
 	// Activity takes the marks off; left out: nothing was begun.
 	Activity string `json:"activity,omitempty"`
-	// Released says that the group was released before.
-	Released *Released `json:"released,omitempty"`
+	// Before says that the group was let go before.
+	Before *Release `json:"before,omitempty"`
 	// Message says what was begun, or what would be.
 	Message string `json:"message"`
 }
 
-// ReleasedVM is a VM that is let go, and its member in the pool, which stays.
-type ReleasedVM struct {
+// LetGoVM is a VM that is let go, and its member in the pool, which stays.
+type LetGoVM struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	UUID string `json:"uuid,omitempty"`

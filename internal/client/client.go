@@ -222,7 +222,12 @@ func (c *Client) Pause(ctx context.Context, group string, req api.PauseRequest) 
 	return send[api.Done](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/pause", "", req)
 }
 
-// Resume ends a pause and a hold.
+// Retake is Resume for a group whose release cannot end: marks may stay on.
+func (c *Client) Retake(ctx context.Context, group string) (api.Done, error) {
+	return send[api.Done](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/resume", "", api.ResumeRequest{Force: true})
+}
+
+// Resume ends a pause, a hold and a release.
 func (c *Client) Resume(ctx context.Context, group string) (api.Done, error) {
 	return send[api.Done](ctx, c, http.MethodPost, "/groups/"+url.PathEscape(group)+"/resume", "", struct{}{})
 }

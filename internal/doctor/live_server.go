@@ -140,8 +140,8 @@ func (x *live) groups(r *report, groups []api.Group) {
 		if g.Pause != nil && len(g.Problems) == 0 {
 			f.warn(0, "paused: scalehook resume %s", g.Name)
 		}
-		if g.Released != nil && len(g.Problems) == 0 {
-			f.warn(0, "released by %s, so nothing is done for it: take it out of the configuration, or scalehook resume %s and it begins anew", g.Released.By, g.Name)
+		if g.Release != nil && len(g.Problems) == 0 {
+			f.warn(0, "let go by %s, so nothing is done for it: take it out of the configuration, or scalehook resume %s and it begins anew", g.Release.By, g.Name)
 		}
 		if len(f.hint) > 0 {
 			f.hint[len(f.hint)-1] += fmt.Sprintf(" (scalehook explain %s)", g.Name)

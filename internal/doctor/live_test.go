@@ -207,11 +207,11 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 			func(w *world) { w.webhook = errors.New("scalehook.yml:6: no such file") },
 			map[string]string{"WRONG configuration: webhook audit": "no such file"},
 		},
-		"a group that was released": {
+		"a group that was let go": {
 			func(w *world) {
-				w.answers["/api/v1/groups"] = `{"status": "success", "data": [{"name": "web", "released": {"by": "ops", "done": "2026-11-22T12:00:00Z"}}]}`
+				w.answers["/api/v1/groups"] = `{"status": "success", "data": [{"name": "web", "release": {"by": "ops", "done": "2026-11-22T12:00:00Z"}}]}`
 			},
-			map[string]string{"WARN server: group web": "released by ops, so nothing is done for it"},
+			map[string]string{"WARN server: group web": "let go by ops, so nothing is done for it"},
 		},
 		"something that only answers queries": {
 			func(w *world) {

@@ -67,7 +67,7 @@ func (g *group) keepAddress(ctx context.Context, gc GroupConfig, s *scaling.Stat
 	now := g.eng.clock.steady()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state.Released != nil {
+	if g.state.Release != nil {
 		return // since it was looked at; see settling
 	}
 	v := &g.address

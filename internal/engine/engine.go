@@ -136,7 +136,7 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 		e.provider(gc)
 	}
 	e.assign()
-	if err := forgetReleased(ctx, opts.Store, func(name string) bool { return e.groups[name] != nil }); err != nil {
+	if err := forgetReleases(ctx, opts.Store, func(name string) bool { return e.groups[name] != nil }); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -258,7 +258,7 @@ func (e *Engine) Reload(ctx context.Context, groups []GroupConfig) error {
 	// Without the lock, which every request needs: the store may keep its caller waiting.
 	cctx, cancel := context.WithTimeout(ctx, storeDeadline)
 	defer cancel()
-	err := forgetReleased(cctx, e.opts.Store, func(name string) bool { _, err := e.group(name); return err == nil })
+	err := forgetReleases(cctx, e.opts.Store, func(name string) bool { _, err := e.group(name); return err == nil })
 	if err != nil {
 		e.log.Warn("a release is not ended; the next reload or start does it", "err", err)
 	}

@@ -291,7 +291,7 @@ func (g *group) misplaced() string {
 }
 
 // idle reports whether the group's workers and pool have to keep still.
-func (g *group) idle() bool { return g.observing() || g.misplaced() != "" || g.released() != nil }
+func (g *group) idle() bool { return g.observing() || g.misplaced() != "" || g.release() != nil }
 
 // keep remembers a verdict; one that says the same as the last only moves its
 // time.

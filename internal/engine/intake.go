@@ -49,7 +49,7 @@ func (e *Engine) Notify(ctx context.Context, ns []scaling.Notification) ([]scali
 			for _, k := range byGroup[name] {
 				out[k] = s.Notify(ns[k], ttl, now)
 				kept := out[k] == scaling.NotifyAccepted || out[k] == scaling.NotifyRenewed
-				if kept && s.Released != nil {
+				if kept && s.Release != nil {
 					out[k] = scaling.NotifyPaused
 				}
 				if p := s.Pause; kept && p != nil && ((ns[k].Signal == scaling.High && p.Out) || (ns[k].Signal == scaling.Low && p.In)) {
@@ -183,6 +183,26 @@ func (e *Engine) Resume(ctx context.Context, group, by string) error {
 	g.log.Info("group resumed", "by", by)
 	poke(g.wake)
 	return nil
+}
+
+// Retake implements scaling.Leaver.
+func (e *Engine) Retake(ctx context.Context, group, by string) error {
+	g, err := e.group(group)
+	if err != nil {
+		return err
+	}
+	left := false
+	err = g.change(ctx, func(s *scaling.State) error { left = s.Abandon(by, g.now()); return nil })
+	if err != nil {
+		return fmt.Errorf("end the release of group %q: %w", group, err)
+	}
+	if left {
+		g.mu.Lock()
+		g.letting = letting{}
+		g.mu.Unlock()
+		g.log.Warn("the release of the group was ended by force; VMs may keep their marks", "by", by)
+	}
+	return e.Resume(ctx, group, by)
 }
 
 // Protect implements scaling.Operator.

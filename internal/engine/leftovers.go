@@ -70,7 +70,7 @@ func (e *Engine) leftover(inv *inventory, l scaling.Leftover, nth int) (scaling.
 			return o, false
 		}
 	case scaling.KindSnapshot:
-		if keep := gc.Group.SnapshotsKeep; keep == 0 || nth <= keep {
+		if keep := gc.Group.SnapshotsKeep; keep == 0 || nth <= keep || l.CreatedAt.Before(g.state.SnapshotsFrom) {
 			return o, false
 		}
 		o.Note = fmt.Sprintf("older than the %d that are kept", gc.Group.SnapshotsKeep)
@@ -133,8 +133,8 @@ func (g *group) untouchable(gc GroupConfig) string {
 	switch p := g.state.Pause; {
 	case g.eng.opts.Observe || gc.Group.Mode == scaling.ModeObserve:
 		return "the group observes and touches nothing"
-	case g.state.Released != nil:
-		return "the group was released by " + g.state.Released.By
+	case g.state.Release != nil:
+		return "the group was let go by " + g.state.Release.By
 	case p != nil && p.In && (p.Until.IsZero() || now.Before(p.Until)):
 		return "the group is paused by " + p.By
 	}

@@ -117,6 +117,8 @@ func (e *Engine) orphan(inv *inventory, vm scaling.VM) (scaling.Orphan, bool) {
 	switch why := g.untouchable(gc); {
 	case why != "":
 		o.Note = why
+	case g.state.IsLetGo(vm.ID):
+		o.Note = "was let go, and its mark could not be taken off: it is not removed; release the group again to take it off"
 	case o.Member != nil && o.Member.State == scaling.MemberReady:
 		o.Note = "takes traffic: it is removed only if that is asked for"
 	case o.Adopted:

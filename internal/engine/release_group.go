@@ -25,7 +25,7 @@ func (e *Engine) Release(ctx context.Context, group string, sure bool, by string
 		return scaling.ReleasePlan{}, err
 	}
 	plan := g.releasePlan()
-	if plan.Released != nil {
+	if plan.Before != nil {
 		return plan, nil
 	}
 	if err := g.releasable(); err != nil {
@@ -34,9 +34,9 @@ func (e *Engine) Release(ctx context.Context, group string, sure bool, by string
 	gc := g.config()
 	var id string
 	begin := func(s *scaling.State) error {
-		err := s.Release(gc.Group, by, g.now(), e.opts.IDs)
-		if s.Released != nil {
-			id = s.Released.Activity
+		err := s.BeginRelease(gc.Group, by, g.now(), e.opts.IDs)
+		if s.Release != nil {
+			id = s.Release.Activity
 		}
 		return err
 	}
@@ -51,7 +51,7 @@ func (e *Engine) Release(ctx context.Context, group string, sure bool, by string
 		return plan, fmt.Errorf("release group %q: %w", group, err)
 	}
 	plan.Activity = id
-	g.log.Warn("group is released by order: its marks are taken off, VMs and members stay", "by", by, "activity", id)
+	g.log.Warn("group is let go by order: its marks are taken off, VMs and members stay", "by", by, "activity", id)
 	poke(g.wake)
 	return plan, nil
 }
@@ -59,10 +59,10 @@ func (e *Engine) Release(ctx context.Context, group string, sure bool, by string
 // releasePlan says what a release lets go of, by what was last seen.
 func (g *group) releasePlan() scaling.ReleasePlan {
 	v := g.show()
-	plan := scaling.ReleasePlan{Instances: v.Instances, Port: v.Group.Port, Released: v.State.Released}
+	plan := scaling.ReleasePlan{Instances: v.Instances, Port: v.Group.Port, Before: v.State.Release}
 	if inv := g.eng.inventory(v.Group.Provider); inv != nil {
 		for _, vm := range inv.of(g.name) {
-			if v.State.Instance(vm.ID) == nil && plan.Released == nil {
+			if v.State.Instance(vm.ID) == nil && plan.Before == nil {
 				plan.Unknown = append(plan.Unknown, vm)
 			}
 		}
@@ -89,11 +89,11 @@ func (g *group) releasable() error {
 	return nil
 }
 
-// released is the group's release; nil if it was not released.
-func (g *group) released() *scaling.Release {
+// release is the group's release; nil if it was not let go.
+func (g *group) release() *scaling.Release {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.state.Released
+	return g.state.Release
 }
 
 // letGo takes the group's marks off, as far as that is not done, and does nothing else
@@ -102,12 +102,12 @@ func (g *group) released() *scaling.Release {
 func (g *group) letGo(ctx context.Context, gc GroupConfig, r scaling.Release) {
 	v := scaling.Verdict{Group: g.name, At: g.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusPaused}}
 	if !r.Done.IsZero() {
-		v.Reason = fmt.Sprintf("the group was released by %s: nothing is done for it until it is resumed", r.By)
+		v.Reason = fmt.Sprintf("the group was let go by %s: nothing is done for it until it is resumed", r.By)
 		g.keep(v)
 		g.calm.Store(true)
 		return
 	}
-	v.Reason = "the group is being released: its marks are taken off"
+	v.Reason = "the group is being let go: its marks are taken off"
 	g.keep(v)
 	if g.observing() || g.settling() {
 		return
@@ -177,7 +177,7 @@ func (g *group) takeMarksOff(ctx context.Context, gc GroupConfig) error {
 	if len(listed) > 0 {
 		return fmt.Errorf("provider %s still lists %s with the group's mark", gc.Group.Provider, listed[0].Name)
 	}
-	err = g.note(ctx, func(s *scaling.State) bool { s.ReleaseDone(g.now()); return true })
+	err = g.note(ctx, func(s *scaling.State) bool { s.EndRelease(g.now()); return true })
 	if inv := g.eng.inventory(gc.Group.Provider); err == nil && inv != nil {
 		poke(inv.wake) // what it listed before is old
 	}
@@ -217,9 +217,9 @@ func (g *group) listed(ctx context.Context, gc GroupConfig) (of []scaling.VM, er
 	return of, err
 }
 
-// forgetReleased ends the release of the groups that the configuration has no more, so
+// forgetReleases ends the release of the groups that the configuration has no more, so
 // that one which is configured again begins anew. What is not done goes on then.
-func forgetReleased(ctx context.Context, store scaling.Store, configured func(name string) bool) error {
+func forgetReleases(ctx context.Context, store scaling.Store, configured func(name string) bool) error {
 	names, err := store.Groups(ctx)
 	if err != nil {
 		return fmt.Errorf("read which groups the store has: %w", err)
@@ -232,7 +232,7 @@ func forgetReleased(ctx context.Context, store scaling.Store, configured func(na
 		if err != nil {
 			return fmt.Errorf("read the state of group %q: %w", name, err)
 		}
-		if st.Released == nil || st.Released.Done.IsZero() {
+		if st.Release == nil || st.Release.Done.IsZero() {
 			continue
 		}
 		if err := store.Change(ctx, name, func(s *scaling.State) error { return s.Retake() }); err != nil {

@@ -114,7 +114,7 @@ func (r *rig) ordered() error {
 func (r *rig) awaitReleased() {
 	r.t.Helper()
 	r.await("the release is done", func() bool {
-		rel := r.view().State.Released
+		rel := r.view().State.Release
 		return rel != nil && !rel.Done.IsZero()
 	})
 }
@@ -161,7 +161,7 @@ func TestReleaseOfAGroup(t *testing.T) {
 		before := pool(r)
 		c.watch(r)
 		plan := r.release(false)
-		if len(plan.Instances) != 2 || plan.Activity != "" || plan.Released != nil || !plan.Address(plan.Instances[0]).IsValid() {
+		if len(plan.Instances) != 2 || plan.Activity != "" || plan.Before != nil || !plan.Address(plan.Instances[0]).IsValid() {
 			t.Errorf("the plan: %+v", plan)
 		}
 		r.passes(10*time.Second, "web-1 web-2")
@@ -187,17 +187,17 @@ func TestReleaseOfAGroup(t *testing.T) {
 			if n := c.applied() - applied; n > 0 {
 				t.Errorf("the pool was applied %d times", n)
 			}
-			if v := r.view(); len(v.Instances) != 0 || v.State.Owned() != 0 || !strings.Contains(v.Verdict.Reason, "released by ops") || len(v.Problems) != 0 {
+			if v := r.view(); len(v.Instances) != 0 || v.State.Owned() != 0 || !strings.Contains(v.Verdict.Reason, "let go by ops") || len(v.Problems) != 0 {
 				t.Errorf("%d instances known, verdict %q, problems %q", len(v.Instances), v.Verdict.Reason, v.Problems)
 			}
-			if again := r.release(true); again.Released == nil || again.Activity != "" {
-				t.Errorf("released again: %+v", again)
+			if again := r.release(true); again.Before == nil || again.Activity != "" {
+				t.Errorf("let go again: %+v", again)
 			}
 			for what, err := range map[string]error{
 				"order":   r.ordered(),
 				"standby": r.eng.Standby(context.Background(), "web", "web-1", true, "ops"),
 			} {
-				if !errors.Is(err, scaling.ErrRefused) || !strings.Contains(err.Error(), "was released by ops") {
+				if !errors.Is(err, scaling.ErrRefused) || !strings.Contains(err.Error(), "was let go by ops") {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
@@ -262,8 +262,8 @@ func TestReleaseOfAGroup(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		r.release(true)
 		time.Sleep(20 * time.Second)
-		if v := r.view(); !v.State.Released.Done.IsZero() || !strings.Contains(strings.Join(v.Problems, " "), "still lists web-1") {
-			t.Errorf("%+v, problems %q", v.State.Released, v.Problems)
+		if v := r.view(); !v.State.Release.Done.IsZero() || !strings.Contains(strings.Join(v.Problems, " "), "still lists web-1") {
+			t.Errorf("%+v, problems %q", v.State.Release, v.Problems)
 		}
 		p.on.Store(false)
 		r.awaitReleased()
@@ -306,7 +306,7 @@ func TestReleaseOfAGroup(t *testing.T) {
 			t.Error("it was not moved")
 		}
 	})
-	scenario(t, "a group that the configuration has no more forgets that it was released", two, func(r *rig) {
+	scenario(t, "a group that the configuration has no more forgets that it was let go", two, func(r *rig) {
 		r.awaitServing("web-1 web-2")
 		groups := []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}}
 		r.release(true)
@@ -318,6 +318,94 @@ func TestReleaseOfAGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.awaitServing("web-3 web-4")
+	})
+	scenario(t, "one that cannot end is ended by force; what keeps its mark is left alone, and let go the next time", two, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		before := pool(r)
+		var c calls
+		c.watch(r)
+		c.failing(func(at string, ref scaling.Ref) error {
+			if at == "let_go.before" && ref.Name == "web-2" {
+				return scaling.Errorf(scaling.Temporary, "no route to host")
+			}
+			return nil
+		})
+		r.release(true)
+		r.await("one mark is off", func() bool { return marked(r) == 1 })
+		if err := r.eng.Resume(context.Background(), "web", "ops"); !errors.Is(err, scaling.ErrRefused) {
+			t.Errorf("resumed without force: %v", err)
+		}
+		r.group.Max = 4
+		if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: r.group, Provider: r.prov, Balancer: r.world.Pool("web")}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.eng.Retake(context.Background(), "web", "ops"); err != nil {
+			t.Fatal(err)
+		}
+		r.awaitServing("web-3 web-4")
+		r.passes(10*time.Minute, "web-3 web-4")
+		if marked(r) != 3 {
+			t.Errorf("%d marked, want web-2 beside the new ones", marked(r))
+		}
+		after := pool(r)
+		for member := range strings.SplitSeq(before, ", ") {
+			if !strings.Contains(after, member) {
+				t.Errorf("member %s is gone: %s", member, after)
+			}
+		}
+		all := r.activities()
+		if !slices.Contains(all, "release manual failed") {
+			t.Errorf("activities: %q", all)
+		}
+		orphans, err := r.eng.Orphans(context.Background())
+		orphans = slices.DeleteFunc(orphans, func(o scaling.Orphan) bool { return o.Status == scaling.OrphanUnmarked })
+		if err != nil || len(orphans) != 1 || orphans[0].Name != "web-2" || !strings.Contains(orphans[0].Note, "was let go") {
+			t.Errorf("orphans: %+v, %v", orphans, err)
+		}
+		cleaned, err := r.eng.Cleanup(context.Background(), scaling.Cleanup{IDs: []string{orphans[0].ID}, By: "ops"})
+		if err == nil && (len(cleaned) != 1 || cleaned[0].Refused == "") {
+			t.Errorf("cleaned up: %+v", cleaned)
+		}
+		c.failing(nil)
+		r.release(true)
+		r.awaitReleased()
+		if got := c.harmful(); marked(r) != 0 || slices.ContainsFunc(got, func(call string) bool { return strings.HasPrefix(call, "delete") }) {
+			t.Errorf("%d marked, %q", marked(r), got)
+		}
+	})
+	scenario(t, "another VM that has the name of one that was let go is adopted under an id of its own", two, func(r *rig) {
+		r.awaitServing("web-1 web-2")
+		id := r.id("web-1")
+		r.release(true)
+		r.awaitReleased()
+		r.halt()
+		db, err := store.Open(context.Background(), r.db, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Change(context.Background(), "web", func(s *scaling.State) error {
+			for k := range s.LetGo {
+				s.LetGo[k].UUID = "c93b7d10-e4f2-4a81-b65c-18f0a9d2e376"
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.group.Adopt = []string{"web-1"}
+		r.start()
+		r.await("it is listed", func() bool { return !r.view().ProviderSeen.IsZero() })
+		if err := r.eng.Resume(context.Background(), "web", "ops"); err != nil {
+			t.Fatal(err)
+		}
+		r.await("web-1 is adopted", func() bool {
+			return slices.ContainsFunc(r.view().Instances, func(i scaling.InstanceView) bool { return i.Name == "web-1" && i.State == scaling.StateInService })
+		})
+		if got := r.id("web-1"); got == id {
+			t.Errorf("adopted as %s, which is another VM's member", got)
+		}
 	})
 	scenario(t, "while something is under way it is refused", two, func(r *rig) {
 		r.awaitServing("web-1 web-2")
@@ -398,8 +486,8 @@ func TestAReleaseSurvivesFaults(t *testing.T) {
 					time.Sleep(20 * time.Second)
 					synctest.Wait()
 					v := r.view()
-					if v.State.Released == nil || !v.State.Released.Done.IsZero() || !strings.Contains(strings.Join(v.Problems, " "), "connection reset") {
-						t.Errorf("while it fails: %+v, problems %q", v.State.Released, v.Problems)
+					if v.State.Release == nil || !v.State.Release.Done.IsZero() || !strings.Contains(strings.Join(v.Problems, " "), "connection reset") {
+						t.Errorf("while it fails: %+v, problems %q", v.State.Release, v.Problems)
 					}
 					if err := r.eng.Resume(context.Background(), "web", "ops"); !errors.Is(err, scaling.ErrRefused) {
 						t.Errorf("resumed half-way: %v", err)

@@ -68,6 +68,34 @@ func TestSnapshots(t *testing.T) {
 			r.t.Errorf("kept: %q", left)
 		}
 	})
+	scenario(t, "copies from before the group was let go are not counted, and stay", func(r *rig) {
+		r.group.Snapshot, r.group.SnapshotsKeep = true, 1
+	}, func(r *rig) {
+		shrink(r)
+		r.awaitServing("web-1")
+		old := r.world.Snapshots("web")
+		r.release(true)
+		r.awaitReleased()
+		if err := r.eng.Resume(context.Background(), "web", "ops"); err != nil {
+			t.Fatal(err)
+		}
+		r.await("it begins anew", func() bool { return len(strings.Fields(r.names(scaling.StateInService))) == 1 })
+		time.Sleep(time.Minute)
+		for range 2 {
+			r.order(scaling.OrderScaleOut, 1)
+			r.await("two serve", func() bool { return len(strings.Fields(r.names(scaling.StateInService))) == 2 })
+			time.Sleep(time.Minute)
+			r.order(scaling.OrderScaleIn, 1)
+			r.await("one serves", func() bool {
+				return len(strings.Fields(r.names(scaling.StateInService))) == 1 && r.names(scaling.StateDraining)+r.names(scaling.StateRemoving) == ""
+			})
+			time.Sleep(time.Minute)
+		}
+		left := r.world.Snapshots("web")
+		if len(old) != 1 || len(left) != 2 || left[0] != old[0] {
+			t.Errorf("before it was let go: %q, now %q", old, left)
+		}
+	})
 	scenario(t, "old copies that cannot be deleted hold nothing up", func(r *rig) {
 		r.group.Snapshot, r.group.SnapshotsKeep = true, 1
 	}, func(r *rig) {

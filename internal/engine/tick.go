@@ -28,7 +28,7 @@ func (g *group) tick(ctx context.Context) bool {
 		g.keep(scaling.Verdict{Group: g.name, At: g.now(), Action: scaling.ActionNone, Statuses: []scaling.Status{scaling.StatusDegraded}, Reason: why})
 		return false
 	}
-	if r := g.released(); r != nil {
+	if r := g.release(); r != nil {
 		g.letGo(ctx, gc, *r)
 		return false
 	}
@@ -107,8 +107,8 @@ func (g *group) gather(gc GroupConfig, inv *inventory) *thought {
 // decide folds what was seen into the state, decides, and writes down what is to
 // be begun. It reports whether anything changed.
 func (t *thought) decide(s *scaling.State) (v scaling.Verdict, changed bool) {
-	if s.Released != nil { // since it was last looked at
-		return scaling.Verdict{Group: t.g.name, At: t.in.Now, Action: scaling.ActionNone, Reason: "the group is being released"}, false
+	if s.Release != nil { // since it was last looked at
+		return scaling.Verdict{Group: t.g.name, At: t.in.Now, Action: scaling.ActionNone, Reason: "the group is being let go"}, false
 	}
 	was := *s // of which sameShape reads what a change in place leaves alone
 	now, gc, ids := t.in.Now, t.in.Group, t.g.eng.opts.IDs

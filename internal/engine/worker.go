@@ -161,7 +161,7 @@ func (w *worker) create(ctx context.Context, gc GroupConfig, i scaling.Instance)
 	if w.late(gc, i) {
 		return w.giveUp(ctx, gc, fmt.Sprintf("launch deadline of %s passed while creating", gc.Group.LaunchDeadline))
 	}
-	spec := scaling.LaunchSpec{ID: i.ID, Group: i.Group, Name: i.Name, Number: i.Number}
+	spec := scaling.LaunchSpec{ID: i.ID, Group: i.Group, Name: i.Name, Number: i.Number, UUID: i.UUID}
 	var vm scaling.VM
 	err := w.call(ctx, gc, w.creating(i), func(ctx context.Context) (err error) {
 		if !i.Adopted {
@@ -340,7 +340,7 @@ func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance,
 	launchFailed := i.Failure != ""
 	if i.Adopted && (launchFailed || cleaning(st, i)) {
 		// It never served, as far as we know: it is left as it was found.
-		return w.release(ctx, gc, i, "released as it was found")
+		return w.release(ctx, gc, i, "let go as it was found")
 	}
 	if !launchFailed {
 		if done, err := w.snapshot(ctx, gc, i, st); err != nil || !done {
@@ -425,7 +425,7 @@ func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instanc
 		return sn.Snapshot(ctx, i.Ref(), i.Name+"-"+i.Since.UTC().Format("20060102T150405Z"))
 	})
 	if err == nil && gc.Group.SnapshotsKeep > 0 {
-		w.prune(ctx, gc, sn)
+		w.prune(ctx, gc, sn, st.SnapshotsFrom)
 	}
 	if err == nil || scaling.IsNotFound(err) {
 		return true, nil
@@ -438,9 +438,9 @@ func (w *worker) snapshot(ctx context.Context, gc GroupConfig, i scaling.Instanc
 
 // prune deletes snapshots that are too many. What could not be deleted is after the
 // next snapshot: nothing waits for that.
-func (w *worker) prune(ctx context.Context, gc GroupConfig, sn scaling.Snapshotter) {
+func (w *worker) prune(ctx context.Context, gc GroupConfig, sn scaling.Snapshotter, from time.Time) {
 	err := w.call(ctx, gc, "prune_snapshots", func(ctx context.Context) error {
-		return sn.PruneSnapshots(ctx, w.g.name, gc.Group.SnapshotsKeep)
+		return sn.PruneSnapshots(ctx, w.g.name, gc.Group.SnapshotsKeep, from)
 	})
 	if err != nil && ctx.Err() == nil {
 		w.log.Warn("old snapshots could not be deleted", "keep", gc.Group.SnapshotsKeep, "err", err)

@@ -173,9 +173,9 @@ func growth(g Group, s *State) []Effect {
 	return out
 }
 
-// held says that the group is paused or was released.
+// held says that the group is paused or was let go.
 func held(s *State) string {
-	if s.Pause != nil || s.Released != nil {
+	if s.Pause != nil || s.Release != nil {
 		return ", once it is resumed"
 	}
 	return ""

@@ -32,7 +32,7 @@ func TestEffects(t *testing.T) {
 	was := []scaling.Group{base}
 	paused := serving(1)
 	paused.Pause = &scaling.Pause{Out: true, In: true}
-	letGo := &scaling.State{Group: "web", Released: &scaling.Release{By: "ops", At: at, Done: at}}
+	letGo := &scaling.State{Group: "web", Release: &scaling.Release{By: "ops", At: at, Done: at}}
 	protected := serving(4)
 	protected.Instances[3].Protected = true
 	protected.Instances[2].Protected = true

@@ -21,7 +21,7 @@ const (
 	StateStandby   InstanceState = "standby"    // taken out of traffic by a person, kept as it is
 	StateDraining  InstanceState = "draining"   // no new traffic; sessions end
 	StateRemoving  InstanceState = "removing"   // leaves the pool, shuts down, is deleted
-	StateGone      InstanceState = "gone"       // nothing of it is left (or it was released)
+	StateGone      InstanceState = "gone"       // nothing of it is left (or it was let go)
 	StateFailed    InstanceState = "failed"     // could not be removed
 )
 

@@ -9,7 +9,7 @@ func (s *State) Check(o Order, g Group) (string, error) {
 	refuse := func(format string, args ...any) (string, error) {
 		return "", fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, args...))
 	}
-	if err := s.errReleased(); err != nil {
+	if err := s.errLetGo(); err != nil {
 		return "", err
 	}
 	if len(s.Orders) >= maxOrders {

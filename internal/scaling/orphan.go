@@ -141,8 +141,11 @@ type Keeper interface {
 // the pool is drained first, at the address given. ErrRefused with the reason if
 // the group is paused for removals, its budget is used up, or the VM is known.
 func (s *State) Clean(vm VM, member netip.Addr, g Group, by string, now time.Time, ids IDs) (activity string, err error) {
-	if err := s.errReleased(); err != nil {
+	if err := s.errLetGo(); err != nil {
 		return "", err
+	}
+	if s.IsLetGo(vm.ID) {
+		return "", fmt.Errorf("%w: it was let go, and its mark could not be taken off: release the group again", ErrRefused)
 	}
 	if i := s.Instance(vm.ID); i != nil {
 		return "", fmt.Errorf("%w: it is known as %s, which is %s", ErrRefused, i.Name, i.State)

@@ -38,6 +38,8 @@ type LaunchSpec struct {
 	Group  string
 	Name   string
 	Number int
+	// UUID is that of the VM to adopt, where it is known which one it has to be.
+	UUID string
 }
 
 // Ref names a VM that a provider was asked to make or found. ID is always set;
@@ -90,7 +92,8 @@ type Shutdowner interface {
 type Adopter interface {
 	// Adopt marks the VM called spec.Name as instance spec.ID of spec.Group. Run
 	// again with the same ID it changes nothing. NotFound if there is no such VM;
-	// Conflict if it carries another instance's valid mark or cannot be told apart.
+	// Conflict if it carries another instance's valid mark, cannot be told apart, or is
+	// not the one with spec.UUID, where that is stated.
 	Adopt(ctx context.Context, spec LaunchSpec) (VM, error)
 	// Release takes our mark off and leaves the VM as it is. No VM or no mark is
 	// success.
@@ -103,8 +106,9 @@ type Snapshotter interface {
 	// already is success.
 	Snapshot(ctx context.Context, ref Ref, name string) error
 	// PruneSnapshots deletes the oldest snapshots that were made of VMs of the group
-	// until keep are left. Others, and such as somebody else made, stay.
-	PruneSnapshots(ctx context.Context, group string, keep int) error
+	// until keep are left. Those from before the time are not counted and stay, as do
+	// others, and such as somebody else made.
+	PruneSnapshots(ctx context.Context, group string, keep int, from time.Time) error
 }
 
 // PublicAddress is a group's public address and where it leads.

@@ -30,8 +30,8 @@ type Release struct {
 
 // LetGo is an instance that was let go. Its member stays in the pool as it stands.
 type LetGo struct {
-	ID   string
-	Name string // the VM's
+	ID         string
+	Name, UUID string // the VM's
 }
 
 // ReleasePlan is what a release lets go of.
@@ -44,9 +44,9 @@ type ReleasePlan struct {
 	Port uint16
 	// Activity takes the marks off; empty: nothing was begun.
 	Activity string
-	// Released says that the group was released before, and how far that is; nil: it was
+	// Before says that the group was let go before, and how far that is; nil: it was
 	// not.
-	Released *Release
+	Before *Release
 }
 
 // Address is where the member of an instance is reached; invalid if it has none.
@@ -65,15 +65,19 @@ type Leaver interface {
 	// Release says what a release of the group lets go of, and with sure begins it: an
 	// activity, which a restart finishes, takes the marks off; VMs and members stay as
 	// they are, and nothing is deleted. ErrRefused with the reason while something is
-	// under way, or where the marks cannot be taken off. A group that was released
+	// under way, or where the marks cannot be taken off. A group that was let go
 	// before is success.
 	Release(ctx context.Context, group string, sure bool, by string) (ReleasePlan, error)
+	// Retake resumes the group even while its marks are being taken off, for a release
+	// that can never end, as at a host that is gone for good. Marks that are on stay on:
+	// such a VM is an orphan that nothing removes. by says who wants it.
+	Retake(ctx context.Context, group, by string) error
 }
 
-// Release begins to let the group go, from now on nothing else is done for it. What was
+// BeginRelease begins to let the group go, from now on nothing else is done for it. What was
 // ordered is dropped. ErrRefused while something is under way.
-func (s *State) Release(g Group, by string, now time.Time, ids IDs) error {
-	if s.Released != nil {
+func (s *State) BeginRelease(g Group, by string, now time.Time, ids IDs) error {
+	if s.Release != nil {
 		return nil
 	}
 	for _, i := range s.Instances {
@@ -92,19 +96,19 @@ func (s *State) Release(g Group, by string, now time.Time, ids IDs) error {
 	}
 	a.Enter("take_marks_off", now)
 	s.Open, s.Orders = append(s.Open, a), nil
-	s.Released = &Release{By: by, At: now, Activity: a.ID}
+	s.Release = &Release{By: by, At: now, Activity: a.ID}
 	for _, i := range s.Instances {
 		if i.State != StateGone {
-			s.letGo(i.ID, i.Name)
+			s.letGo(i.ID, i.Name, i.UUID)
 		}
 	}
 	return nil
 }
 
 // letGo notes an instance whose member stays.
-func (s *State) letGo(id, name string) {
+func (s *State) letGo(id, name, uuid string) {
 	if !s.IsLetGo(id) {
-		s.LetGo = append(s.LetGo, LetGo{ID: id, Name: name})
+		s.LetGo = append(s.LetGo, LetGo{ID: id, Name: name, UUID: uuid})
 	}
 }
 
@@ -118,65 +122,85 @@ func (s *State) IsLetGo(id string) bool {
 func (s *State) Strange(vms []VM) bool {
 	n := len(s.LetGo)
 	for _, vm := range vms {
-		s.letGo(vm.ID, vm.Name)
+		s.letGo(vm.ID, vm.Name, vm.UUID)
 	}
 	return len(s.LetGo) > n
 }
 
-// ReleaseDone records that no mark of the group is left. The group forgets its
+// EndRelease records that no mark of the group is left. The group forgets its
 // instances and where they were; a resumed group begins anew.
-func (s *State) ReleaseDone(now time.Time) {
-	if s.Released == nil || !s.Released.Done.IsZero() {
+func (s *State) EndRelease(now time.Time) {
+	if s.Release == nil || !s.Release.Done.IsZero() {
 		return
 	}
-	s.Released.Done = now
-	n := 0
+	n := s.leave(now)
+	if a := s.Activity(s.Release.Activity); a != nil {
+		a.End(ActivityDone, fmt.Sprintf("%d instances were let go: no VM carries the group's mark, and the members stay", n), now)
+	}
+}
+
+// leave has the group forget its instances and where they were, and says how many.
+func (s *State) leave(now time.Time) (n int) {
+	s.Release.Done, s.SnapshotsFrom = now, s.Release.At
 	for k := range s.Instances {
 		if i := &s.Instances[k]; i.State != StateGone {
 			i.State, i.Since, i.Suspect, i.SuspectSince = StateGone, now, "", time.Time{}
 			n++
 		}
 	}
-	if a := s.Activity(s.Released.Activity); a != nil {
-		a.End(ActivityDone, fmt.Sprintf("%d instances were let go: no VM carries the group's mark, and the members stay", n), now)
-	}
 	s.AdoptedNames, s.Leases = nil, nil
 	s.Primary, s.Desired = "", 0
 	s.Provider, s.Balancer, s.Place = "", "", ""
 	s.Failures, s.BackoffUntil = 0, time.Time{}
+	return n
+}
+
+// Abandon ends a release whatever marks are left, so that the group can be retaken. It
+// reports whether there was one under way.
+func (s *State) Abandon(by string, now time.Time) bool {
+	if s.Release == nil || !s.Release.Done.IsZero() {
+		return false
+	}
+	a := s.Activity(s.Release.Activity)
+	n := s.leave(now)
+	if a != nil {
+		a.End(ActivityFailed, fmt.Sprintf("ended by force by %s: of the marks of %d instances some may be left", orUnknown(by), n), now)
+	}
+	return true
 }
 
 // Retake ends a release. While marks are still being taken off it is refused
 // (ErrRefused): a VM would be half ours.
 func (s *State) Retake() error {
-	if s.Released == nil {
+	if s.Release == nil {
 		return nil
 	}
-	if s.Released.Done.IsZero() {
-		return fmt.Errorf("%w: the group is being released: wait until activity %s has ended", ErrRefused, s.Released.Activity)
+	if s.Release.Done.IsZero() {
+		return fmt.Errorf("%w: the group is being let go: wait until activity %s has ended", ErrRefused, s.Release.Activity)
 	}
-	s.Released = nil
+	s.Release = nil
 	// Nothing of them is to be found under these ids any more, unless one is adopted.
 	s.Instances = slices.DeleteFunc(s.Instances, func(i Instance) bool { return i.State == StateGone })
 	return nil
 }
 
-// errReleased refuses what a released group does not do.
-func (s *State) errReleased() error {
-	if s.Released == nil {
+// errLetGo refuses what a group that was let go does not do.
+func (s *State) errLetGo() error {
+	if s.Release == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: the group was released by %s at %s: resume it first", ErrRefused, orUnknown(s.Released.By), clock(s.Released.At))
+	return fmt.Errorf("%w: the group was let go by %s at %s: resume it first", ErrRefused, orUnknown(s.Release.By), clock(s.Release.At))
 }
 
-// adoptedID is the id for a VM that is adopted: that of its member if it was let go, so
-// that the member in the pool is its own again.
-func (s *State) adoptedID(name string, ids IDs) string {
-	k := slices.IndexFunc(s.LetGo, func(l LetGo) bool { return l.Name == name && s.Instance(l.ID) == nil })
+// adopted is the id for a VM that is adopted: that of its member if it was let go, so
+// that the member in the pool is its own again. Then the VM has to be that one, which is
+// told by its uuid: another one may have its name by now.
+func (s *State) adopted(name string, ids IDs) (id, uuid string) {
+	k := slices.IndexFunc(s.LetGo, func(l LetGo) bool { return l.Name == name && l.UUID != "" && s.Instance(l.ID) == nil })
 	if k < 0 {
-		return ids.Instance()
+		return ids.Instance(), ""
 	}
-	id := s.LetGo[k].ID
+	was := s.LetGo[k]
 	s.LetGo = slices.Delete(s.LetGo, k, k+1)
-	return id
+	return was.ID, was.UUID
 }

@@ -120,11 +120,14 @@ type State struct {
 	// LastNotification is when the group last heard from a webhook.
 	LastNotification time.Time
 
-	// Released says that the group was let go, and how far that is; nil: it was not.
-	Released *Release
+	// Release says that the group was let go, and how far that is; nil: it was not.
+	Release *Release
 	// LetGo are the instances that were, also after the group was resumed: their
 	// members stay in the pool as they stand.
 	LetGo []LetGo
+	// SnapshotsFrom is since when snapshots are the group's own: earlier ones are of
+	// before it was let go. Zero: all are.
+	SnapshotsFrom time.Time
 }
 
 // Instance returns a pointer to the instance with the given id, or nil.
@@ -213,9 +216,9 @@ func (s *State) Clone() State {
 	c.Creations = slices.Clone(s.Creations)
 	c.Removals = slices.Clone(s.Removals)
 	c.Answers = slices.Clone(s.Answers)
-	if s.Released != nil {
-		r := *s.Released
-		c.Released = &r
+	if s.Release != nil {
+		r := *s.Release
+		c.Release = &r
 	}
 	c.LetGo = slices.Clone(s.LetGo)
 	return c

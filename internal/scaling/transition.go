@@ -43,8 +43,9 @@ func (s *State) Begin(v Verdict, g Group, now time.Time, ids IDs) {
 	case ActionAdopt:
 		s.AdoptedNames = append(s.AdoptedNames, v.Adopt)
 		a := Activity{ID: ids.Activity(now), Group: g.Name, Kind: ActivityAdopt, Status: ActivityPending, Cause: v.Cause, Created: now}
+		id, uuid := s.adopted(v.Adopt, ids)
 		i := Instance{
-			ID: s.adoptedID(v.Adopt, ids), Group: g.Name, Name: v.Adopt, Adopted: true, State: StateRequested, Since: now,
+			ID: id, UUID: uuid, Group: g.Name, Name: v.Adopt, Adopted: true, State: StateRequested, Since: now,
 			CreatedAt: now, Deadline: now.Add(g.LaunchDeadline), Activity: a.ID,
 		}
 		a.Launch = i.ID
@@ -323,7 +324,7 @@ func (s *State) well() int {
 	return n
 }
 
-// Gone records that nothing of the instance is left, or that it was released.
+// Gone records that nothing of the instance is left, or that it was let go.
 func (s *State) Gone(id string, g Group, outcome string, now time.Time) {
 	i := s.Instance(id)
 	if i == nil || i.State == StateGone {
@@ -396,7 +397,7 @@ func (s *State) Readdress(id string, to netip.Addr) bool {
 // more. Doing it again is success. ErrUnknownInstance, or ErrRefused with the
 // reason: fewer than min would serve, or it is neither in service nor in standby.
 func (s *State) Standby(idOrName string, on bool, g Group, by string, now time.Time, ids IDs) error {
-	if err := s.errReleased(); err != nil {
+	if err := s.errLetGo(); err != nil {
 		return err
 	}
 	i := s.Find(idOrName)
@@ -532,10 +533,10 @@ func (s *State) Shift(d time.Duration) {
 	for sig, t := range s.Consumed {
 		s.Consumed[sig] = t.Add(d)
 	}
-	if s.Released != nil {
-		move(&s.Released.At, &s.Released.Done)
+	if s.Release != nil {
+		move(&s.Release.At, &s.Release.Done)
 	}
-	move(&s.HoldUntil, &s.LastActionEnd, &s.CooldownUntil, &s.BackoffUntil, &s.LastNotification)
+	move(&s.SnapshotsFrom, &s.HoldUntil, &s.LastActionEnd, &s.CooldownUntil, &s.BackoffUntil, &s.LastNotification)
 }
 
 // Notify folds one notification into the leases.

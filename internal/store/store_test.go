@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -522,5 +523,43 @@ func TestAFullOrReadOnlyDiskIsNamedAndHarmless(t *testing.T) {
 	}
 	if _, err := store.Open(t.Context(), path, store.Options{}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("Open on a read-only disk = %v, want ErrReadOnly", err)
+	}
+}
+
+func TestAGroupThatAnEarlierBuildLetGoStaysSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := open(t, path)
+	want := &scaling.Release{By: `ops "released":{`, At: fixtureTime, Done: fixtureTime, Activity: "a1"}
+	if err := s.Change(t.Context(), "web", func(state *scaling.State) error {
+		state.Release, state.LetGo = want, []scaling.LetGo{{ID: "i1", Name: "web-1"}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	res, err := db.ExecContext(t.Context(), `UPDATE groups SET more = replace(more, '"release":{', '"released":{')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := res.RowsAffected(); n != 1 || err != nil {
+		t.Fatalf("%d groups, %v", n, err)
+	}
+	var more string
+	if err := db.QueryRowContext(t.Context(), "SELECT more FROM groups").Scan(&more); err != nil || !strings.Contains(more, `"released":{"By"`) {
+		t.Fatalf("%s, %v", more, err)
+	}
+	got, err := open(t, path).View(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got.Release); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

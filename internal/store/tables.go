@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/scalehook/scalehook/internal/scaling"
@@ -309,7 +310,8 @@ func (t *tables) scanGroup(scan scanner) (s scaling.State, err error) {
 		}
 	}
 	if err == nil {
-		err = t.state.parse(object, &s)
+		// As it was called at first; within a text the quotes would be escaped.
+		err = t.state.parse(strings.Replace(object, `"released":{`, `"release":{`, 1), &s)
 	}
 	if err == nil {
 		err = t.pause.parse(pauseObject, &p)

@@ -104,7 +104,7 @@ func TestWhatAGroupDoes(t *testing.T) {
 	stopped, over, let := busy(), busy(), busy()
 	stopped.Pause = &api.Pause{In: true, Out: true}
 	over.Pause = &api.Pause{In: true, Out: true, Until: noon}
-	let.Released = &api.Released{By: "ops", At: noon}
+	let.Release = &api.Release{By: "ops", At: noon}
 	for _, tt := range []struct {
 		group api.Group
 		want  string
@@ -124,7 +124,7 @@ func TestWhatAGroupDoes(t *testing.T) {
 		{verdict("scale_out", true), "Stable: launch 1: high stands (only observed)"},
 		{stopped, "Stable, paused: "},
 		{over, "Stable: "},
-		{let, "Released: let go by ops; nothing is done for it until it is resumed"},
+		{let, "Let go: by ops; nothing is done for it until it is resumed"},
 		{api.Group{Name: "web"}, "Stable: no verdict yet"},
 	} {
 		m := staged(&fake{}, tt.group)

@@ -50,7 +50,7 @@ func (m *Model) press(msg tea.KeyPressMsg) tea.Cmd {
 		m.propose(verbHandover)
 	case "p":
 		g, ok := m.selected()
-		if ok && (g.Released != nil || words.Paused(g, m.there()) || m.there().Before(g.HoldUntil)) {
+		if ok && (g.Release != nil || words.Paused(g, m.there()) || m.there().Before(g.HoldUntil)) {
 			m.propose(verbResume)
 		} else {
 			m.propose(verbPause)

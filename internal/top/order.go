@@ -54,8 +54,8 @@ func newOrder(v verb, g api.Group, i *api.Instance, key string) *order {
 		o.question = fmt.Sprintf("Pause %s: no automatic step begins until it is resumed?", g.Name)
 	case verbResume:
 		o.question = fmt.Sprintf("Resume %s: end its pause and hold, automatic steps begin again?", g.Name)
-		if g.Released != nil {
-			o.question = fmt.Sprintf("Resume %s, which was released: it begins anew and is filled up to min %d with new VMs?", g.Name, s.Min)
+		if g.Release != nil {
+			o.question = fmt.Sprintf("Resume %s, which was let go: it begins anew and is filled up to min %d with new VMs?", g.Name, s.Min)
 		}
 	case verbHandover:
 		what := "the primary"

@@ -38,8 +38,8 @@ func said(m *Model) string { return strings.Join(strings.Fields(text(m)), " ") }
 func TestOrdersAreConfirmedAndNamed(t *testing.T) {
 	held := quiet("api", 0.1)
 	held.HoldUntil = in(time.Hour)
-	released := quiet("old", 0.1)
-	released.Released = &api.Released{By: "ops", At: noon}
+	letGo := quiet("old", 0.1)
+	letGo.Release = &api.Release{By: "ops", At: noon}
 	for _, tt := range []struct {
 		name   string
 		groups []api.Group
@@ -53,7 +53,7 @@ func TestOrdersAreConfirmedAndNamed(t *testing.T) {
 		{"in, by the policy", []api.Group{quiet("api", 0.1), web(0.5)}, []string{"j", "-"}, "drain and remove 1 VM, chosen by the policy newest", `scale-in web 1 "" key-1`, "will do it"},
 		{"pause", []api.Group{web(0.5)}, []string{"p"}, "Pause web: no automatic step begins until it is resumed? y/n", "pause web both", "web is paused"},
 		{"resume", []api.Group{held}, []string{"p"}, "Resume api: end its pause and hold", "resume api", "api is resumed"},
-		{"resume what was released", []api.Group{released}, []string{"p"}, "Resume old, which was released: it begins anew and is filled up to min 1 with new VMs? y/n", "resume old", "old is resumed"},
+		{"resume what was let go", []api.Group{letGo}, []string{"p"}, "Resume old, which was let go: it begins anew and is filled up to min 1 with new VMs? y/n", "resume old", "old is resumed"},
 		{"hand over the primary", []api.Group{quiet("api", 0.1), web(0.5)}, []string{"j", "h"}, "in the place of web-1, the primary,", `handover web 0 "" key-1`, "will do it"},
 		{"hand over the selected instance", []api.Group{web(0.5)}, []string{"j", "j", "h"}, "in the place of web-3 then drain and remove it?", `handover web 0 "web/web-3" key-1`, "will do it"},
 	} {

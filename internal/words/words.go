@@ -93,8 +93,8 @@ func Direction(g api.Group, now time.Time) string {
 	case "release":
 		return "Releasing"
 	}
-	if g.Released != nil {
-		return "Released"
+	if g.Release != nil {
+		return "Let go"
 	}
 	if Paused(g, now) {
 		return "Stable, paused"
@@ -128,12 +128,12 @@ func Why(g api.Group) string {
 	if g.Verdict.Would {
 		verdict += " (only observed)"
 	}
-	if r := g.Released; r != nil && Current(g) == nil {
-		by := ""
+	if r := g.Release; r != nil && Current(g) == nil {
+		by := "by order"
 		if r.By != "" {
-			by = " by " + r.By
+			by = "by " + r.By
 		}
-		return "let go" + by + "; nothing is done for it until it is resumed or configured no more"
+		return by + "; nothing is done for it until it is resumed or configured no more"
 	}
 	if a := Current(g); a != nil {
 		return a.Kind + " for " + Cause(a.Cause) + "; newest verdict: " + verdict

@@ -34,7 +34,7 @@ type query struct {
 type choice struct{ Value, Name string }
 
 func shows() []choice {
-	return []choice{{"all", "all"}, {"attention", "that need attention"}, {"changing", "that change"}, {"paused", "that are paused or released"}}
+	return []choice{{"all", "all"}, {"attention", "that need attention"}, {"changing", "that change"}, {"paused", "that are paused or let go"}}
 }
 
 func sorts() []choice {

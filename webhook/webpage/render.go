@@ -206,7 +206,7 @@ func tone(s string) string {
 		return "red"
 	case "Scaling down", "done", "up":
 		return "green"
-	case "draining", "removing", "at_max", "paused", "Scaling up and down", "Stable, paused", "Released", "unreachable", "suppressed":
+	case "draining", "removing", "at_max", "paused", "Scaling up and down", "Stable, paused", "Let go", "unreachable", "suppressed":
 		return "yellow"
 	case "Stable", "in_service":
 		return "calm"

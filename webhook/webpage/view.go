@@ -64,7 +64,7 @@ type card struct {
 	Spark     spark
 	Standing  []string
 	Timers    []string
-	Paused    bool // or released, or held
+	Paused    bool // or let go, or held
 	Say       string
 	At        time.Time
 }
@@ -219,7 +219,7 @@ func (p *Page) card(g *scaling.GroupView, now time.Time) *card {
 			c.Standing = append(c.Standing, x.Signal)
 		}
 	}
-	c.Paused = words.Paused(c.Group, now) || c.Released != nil || now.Before(c.HoldUntil)
+	c.Paused = words.Paused(c.Group, now) || c.Release != nil || now.Before(c.HoldUntil)
 	// What is read out when it changes; it holds no number that changes by itself.
 	c.Say = fmt.Sprintf("%s: %s. %d in service, %d desired.", c.Name, c.Word, c.InService, c.Desired)
 	if len(c.Statuses) > 0 {
@@ -237,7 +237,7 @@ func (p *Page) card(g *scaling.GroupView, now time.Time) *card {
 // paused reports whether automatic steps do not begin because somebody said so.
 func paused(g *scaling.GroupView, now time.Time) bool {
 	p := g.State.Pause
-	return p != nil && (p.Until.IsZero() || now.Before(p.Until)) || g.State.Released != nil || now.Before(g.State.HoldUntil)
+	return p != nil && (p.Until.IsZero() || now.Before(p.Until)) || g.State.Release != nil || now.Before(g.State.HoldUntil)
 }
 
 // attention reports whether a person should look at the group.

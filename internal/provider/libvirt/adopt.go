@@ -33,6 +33,8 @@ func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 	}
 	ref := scaling.Ref{ID: spec.ID, Group: spec.Group, Name: spec.Name, UUID: d.uuid, Adopted: true}
 	switch {
+	case spec.UUID != "" && d.uuid != spec.UUID:
+		return scaling.VM{}, scaling.Errorf(scaling.Conflict, "domain %q is %s, and the one to adopt is %s", d.name, d.uuid, spec.UUID)
 	case d.is(p.owner, spec.ID):
 		return p.get(ctx, s, ref)
 	case d.mark != nil:

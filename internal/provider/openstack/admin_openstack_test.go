@@ -5,6 +5,7 @@ package openstack_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 	"github.com/scalehook/scalehook/internal/provider/openstack"
@@ -25,7 +26,7 @@ func TestAnAdministratorLeavesOtherProjectsAlone(t *testing.T) {
 	if err := s.p.Snapshot(step(t), ref, name); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.log(s.p.PruneSnapshots(step(t), ref.Group, 0)) })
+	t.Cleanup(func() { s.log(s.p.PruneSnapshots(step(t), ref.Group, 0, time.Time{})) })
 
 	elsewhere := s.cloud
 	elsewhere.Cloud = lab.Admin // in a project of its own
@@ -33,7 +34,7 @@ func TestAnAdministratorLeavesOtherProjectsAlone(t *testing.T) {
 	if found, err := admin.Leftovers(step(t)); err != nil || len(found) != 0 {
 		t.Errorf("Leftovers() of another project = %+v, %v; want none", found, err)
 	}
-	if err := admin.PruneSnapshots(step(t), ref.Group, 0); err != nil {
+	if err := admin.PruneSnapshots(step(t), ref.Group, 0, time.Time{}); err != nil {
 		t.Error(err)
 	}
 	// Absent already, as far as the administrator's project goes.

@@ -33,6 +33,9 @@ func (p *Provider) adopt(ctx context.Context, spec scaling.LaunchSpec) (scaling.
 	if err != nil {
 		return scaling.VM{}, err
 	}
+	if spec.UUID != "" && s.ID != spec.UUID {
+		return scaling.VM{}, scaling.Errorf(scaling.Conflict, "server %q is %s, and the one to adopt is %s", spec.Name, s.ID, spec.UUID)
+	}
 	if !s.is(p.owner, spec.ID) {
 		m := cloud.Mark{Owner: p.owner, Group: spec.Group, ID: spec.ID, UUID: s.ID, Adopted: time.Now().UTC().Truncate(time.Second)}
 		if err := p.setMark(ctx, s, append(cloud.OtherTags(s.Tags), m.Tags()...)); err != nil {

@@ -194,7 +194,7 @@ func TestAnOldSnapshotGoesWithTheVolumesSnapshotsItIsMadeOf(t *testing.T) {
 	snapshot("being written", "2026-11-02T00:00:00Z", uuid1, map[string]any{"status": "saving"})
 	snapshot("new", "2026-11-03T00:00:00Z", uuid1, nil)
 	p := f.provider(t)
-	if err := p.PruneSnapshots(t.Context(), "web", 1); err != nil {
+	if err := p.PruneSnapshots(t.Context(), "web", 1, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"delete volume snapshot disk", "delete image old"}, f.calls); diff != "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/snapshots"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
@@ -21,14 +22,14 @@ const propertyMadeFrom = "instance_uuid"
 // PruneSnapshots implements scaling.Snapshotter. A snapshot that a server or volume
 // is made from just now, which Glance then protects or holds, is an error, and the
 // others are deleted all the same.
-func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int) error {
-	if err := p.prune(ctx, group, keep); err != nil {
+func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int, from time.Time) error {
+	if err := p.prune(ctx, group, keep, from); err != nil {
 		return fmt.Errorf("delete the snapshots of group %q but for %d: %w", group, keep, err)
 	}
 	return nil
 }
 
-func (p *Provider) prune(ctx context.Context, group string, keep int) error {
+func (p *Provider) prune(ctx context.Context, group string, keep int, from time.Time) error {
 	ctx, unlock, err := p.locks.lock(ctx, "snapshots of group "+group)
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func (p *Provider) prune(ctx context.Context, group string, keep int) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(i images.Image) bool { return !p.kept(i, group) })
+	all = slices.DeleteFunc(all, func(i images.Image) bool { return !p.kept(i, group) || i.CreatedAt.Before(from) })
 	slices.SortFunc(all, func(a, b images.Image) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	var failed error
 	for _, i := range all[min(keep, len(all)):] {

@@ -221,6 +221,8 @@ func (p *Provider) Adopt(ctx context.Context, ls scaling.LaunchSpec) (out scalin
 		switch {
 		case v == nil:
 			return scaling.Errorf(scaling.NotFound, "adopt VM %s: there is none", ls.Name)
+		case ls.UUID != "" && v.UUID != ls.UUID:
+			return scaling.Errorf(scaling.Conflict, "adopt VM %s: it is %s, and the one to adopt is %s", ls.Name, v.UUID, ls.UUID)
 		case v.Mark != nil && v.Mark.UUID == v.UUID && (v.Mark.Owner != p.owner || v.Mark.ID != ls.ID):
 			return scaling.Errorf(scaling.Conflict, "adopt VM %s: it belongs to instance %s of group %s (owner %s)",
 				ls.Name, v.Mark.ID, v.Mark.Group, v.Mark.Owner)
@@ -273,16 +275,17 @@ func (p *Provider) Snapshot(ctx context.Context, ref scaling.Ref, name string) e
 }
 
 // PruneSnapshots implements scaling.Snapshotter.
-func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int) error {
+func (p *Provider) PruneSnapshots(ctx context.Context, group string, keep int, from time.Time) error {
 	return p.call(ctx, "prune_snapshots", scaling.Ref{Group: group}, func() error {
 		extra := -keep
+		counts := func(s snapshot) bool { return s.Owner == p.owner && s.Group == group && !s.At.Before(from) }
 		for _, s := range p.w.s.Snapshots {
-			if s.Owner == p.owner && s.Group == group {
+			if counts(s) {
 				extra++
 			}
 		}
 		p.w.s.Snapshots = slices.DeleteFunc(p.w.s.Snapshots, func(s snapshot) bool {
-			old := extra > 0 && s.Owner == p.owner && s.Group == group
+			old := extra > 0 && counts(s)
 			if old {
 				extra--
 			}

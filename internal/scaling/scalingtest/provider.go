@@ -386,6 +386,14 @@ func providerAdopt(t *testing.T, p providerCase) {
 	uuid := p.Foreign(t, name)
 	s := scaling.LaunchSpec{ID: newID(), Group: p.Group, Name: name}
 	ref := scaling.Ref{ID: s.ID, Group: s.Group, Name: name, UUID: uuid, Adopted: true}
+	another := s
+	another.UUID = newID()
+	_, err := adopter.Adopt(within(t), another)
+	wantClass(t, "Adopt of a VM of the same name", err, scaling.Conflict)
+	if found := p.listed(t, s.ID); len(found) != 0 {
+		t.Errorf("listed: %+v, want nothing adopted", found)
+	}
+	s.UUID = uuid
 	for range 2 {
 		vm, err := adopter.Adopt(within(t), s)
 		if err != nil {
@@ -400,7 +408,7 @@ func providerAdopt(t *testing.T, p providerCase) {
 	}
 	other := s
 	other.ID = newID()
-	_, err := adopter.Adopt(within(t), other)
+	_, err = adopter.Adopt(within(t), other)
 	wantClass(t, "Adopt of another instance's VM", err, scaling.Conflict)
 	for range 2 {
 		if err := adopter.Release(within(t), ref); err != nil {
@@ -501,8 +509,14 @@ func providerSnapshot(t *testing.T, p providerCase) {
 	if diff := cmp.Diff([]string{"before-removal", "another"}, p.Snapshots(t)); diff != "" {
 		t.Errorf("snapshots (-want +got):\n%s", diff)
 	}
+	if err := keeper.PruneSnapshots(within(t), p.Group, 0, time.Now().AddDate(1, 0, 0)); err != nil {
+		t.Errorf("PruneSnapshots: %v", err)
+	}
+	if diff := cmp.Diff([]string{"before-removal", "another"}, p.Snapshots(t)); diff != "" {
+		t.Errorf("snapshots of before the time do not stay (-want +got):\n%s", diff)
+	}
 	for range 2 {
-		if err := keeper.PruneSnapshots(within(t), p.Group, 1); err != nil {
+		if err := keeper.PruneSnapshots(within(t), p.Group, 1, time.Time{}); err != nil {
 			t.Errorf("PruneSnapshots: %v", err)
 		}
 		if diff := cmp.Diff([]string{"another"}, p.Snapshots(t)); diff != "" {

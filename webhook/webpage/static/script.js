@@ -361,7 +361,7 @@
     },
     resume: {
       title: "Resume", go: "Resume", fields: [],
-      what: (o) => (o.released ? `${o.group} was released. It begins anew and is filled up to min ${o.min} with new VMs.` : `End the pause and the hold of ${o.group}: automatic steps begin again.`),
+      what: (o) => (o.letgo ? `${o.group} was let go. It begins anew and is filled up to min ${o.min} with new VMs.` : `End the pause and the hold of ${o.group}: automatic steps begin again.`),
       send: () => ["POST", "/resume", {}],
     },
     protect: {
@@ -399,7 +399,7 @@
   function propose(kind, instance) {
     const d = $("orders").dataset;
     const about = {
-      kind, instance, group: d.group, desired: Number(d.desired), min: Number(d.min), max: Number(d.max), victim: d.victim, released: d.released,
+      kind, instance, group: d.group, desired: Number(d.desired), min: Number(d.min), max: Number(d.max), victim: d.victim, letgo: d.letgo,
     };
     if (!me) {
       askForToken(() => confirm(about));
