@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -22,6 +21,7 @@ func newCheckConfigCommand(r *remote) *cobra.Command {
 	var file, webConfig string
 	var monitoring monitoringFiles
 	var offline, diff bool
+	var format string
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "check-config [FILE]",
@@ -29,7 +29,8 @@ func newCheckConfigCommand(r *remote) *cobra.Command {
 		Long: `Check a configuration: its keys and values, the files it names and, unless
 --offline, that the providers have what the groups need, the pools can be seen and
 the sources answer. Nothing is changed. Every
-problem is a line "file:line: what is wrong and what would be right".
+problem is a line "file:line: what is wrong and what would be right"; --output json
+has file, line, the key where it is known, and the severity: error, warning or effect.
 
 With --alertmanager and --prometheus the configurations of those programs are examined
 too, as "scalehook doctor" does with running ones: whether the scaling signals reach
@@ -42,28 +43,27 @@ putting this configuration in its place is printed: what would be launched, remo
 adopted or released. Differences are no failure.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
 			if len(args) == 1 {
 				file = args[0]
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			var groups []scaling.Group
+			out := checked{stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr(), format: format, found: []found{}}
 			warnings, err := checkConfig(ctx, file, webConfig, offline, &groups)
-			for _, w := range warnings {
-				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
-			}
+			out.add(severityWarning, warnings...)
+			out.add(severityError, config.Problems(err)...)
 			if err != nil {
-				// Without a prefix: editors and people find the file and the line.
-				fmt.Fprintln(cmd.ErrOrStderr(), err)
-				return errReported
+				return out.end(nil)
 			}
-			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", file); err != nil {
-				return err
+			err = errors.Join(out.fine(file), monitoring.check(&out, file, r.url))
+			if err == nil && !out.failed() && diff {
+				err = out.diff(ctx, r, groups)
 			}
-			if err := monitoring.check(cmd, file, r.url); err != nil || !diff {
-				return err
-			}
-			return printDiff(ctx, r, groups, cmd.OutOrStdout())
+			return out.end(err)
 		},
 	}
 	f := cmd.Flags()
@@ -74,11 +74,12 @@ adopted or released. Differences are no failure.`,
 	f.BoolVar(&diff, "diff", false, "print what this configuration would change at the running server")
 	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for all of them")
 	r.connection(cmd)
+	outputFlag(f, &format)
 	return cmd
 }
 
 // checkConfig also fills in the groups that the file configures.
-func checkConfig(ctx context.Context, file, webConfig string, offline bool, groups *[]scaling.Group) (warnings []string, err error) {
+func checkConfig(ctx context.Context, file, webConfig string, offline bool, groups *[]scaling.Group) (warnings []config.Problem, err error) {
 	c, err := config.Load(file)
 	if err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -24,9 +23,8 @@ func (m *monitoringFiles) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&m.receivers, "receiver", nil, "with --alertmanager: the receiver that posts to this scalehook, where its URL does not show it; may be given several times")
 }
 
-// check examines the files by what scalehook's own configuration asks for, and prints
-// each problem with file and line.
-func (m *monitoringFiles) check(cmd *cobra.Command, file, serverURL string) error {
+// check examines the files by what scalehook's own configuration asks for.
+func (m *monitoringFiles) check(out *checked, file, serverURL string) error {
 	if m.alertmanager == "" && m.prometheus == "" {
 		return nil
 	}
@@ -36,7 +34,6 @@ func (m *monitoringFiles) check(cmd *cobra.Command, file, serverURL string) erro
 	}
 	e := doctor.Expect(c).At(serverURL)
 	e.Receivers = m.receivers
-	failed := false
 	for _, one := range []struct {
 		name    string
 		examine func(text []byte, dir string) []doctor.Check
@@ -61,26 +58,22 @@ func (m *monitoringFiles) check(cmd *cobra.Command, file, serverURL string) erro
 			return err
 		}
 		checks := one.examine(text, dir)
-		for _, found := range checks {
-			if found.OK && !found.Warning {
+		for _, c := range checks {
+			severity := severityError
+			switch {
+			case c.OK && !c.Warning:
 				continue
+			case c.OK:
+				severity = severityWarning
 			}
-			kind := ""
-			if found.OK {
-				kind = "warning: "
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s%s:%d: %s: %s\n", kind, one.name, max(found.Line, 1), found.What, found.Detail)
+			out.add(severity, config.Problem{File: one.name, Line: max(c.Line, 1), Text: c.What + ": " + c.Detail})
 		}
 		if doctor.Failed(checks) {
-			failed = true
 			continue
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: no problem found\n", one.name); err != nil {
+		if err := out.fine(one.name); err != nil {
 			return err
 		}
-	}
-	if failed {
-		return errReported
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -36,16 +35,16 @@ error leaves the old one in force. The server needs --web.enable-lifecycle.
 	})
 }
 
-// printDiff asks the running server for its groups and prints what others in their
-// place would change.
-func printDiff(ctx context.Context, r *remote, next []scaling.Group, w io.Writer) error {
+// differences asks the running server for its groups and says what others in their
+// place would change. observed: the server touches nothing, whatever the modes.
+func differences(ctx context.Context, r *remote, next []scaling.Group) (effects []scaling.Effect, observed bool, err error) {
 	c, err := r.client()
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	views, err := c.Groups(ctx)
 	if err != nil {
-		return fmt.Errorf("ask the running server for its groups: %w", err)
+		return nil, false, fmt.Errorf("ask the running server for its groups: %w", err)
 	}
 	var old []scaling.Group
 	states := map[string]*scaling.State{}
@@ -54,22 +53,9 @@ func printDiff(ctx context.Context, r *remote, next []scaling.Group, w io.Writer
 		states[v.Name] = stateOf(v)
 	}
 	if slices.ContainsFunc(views, onlyObserved) {
-		old, next = observing(old), observing(next)
-		if _, err := fmt.Fprintln(w, "the server runs with --observe and touches nothing, whatever the modes"); err != nil {
-			return err
-		}
+		old, next, observed = observing(old), observing(next), true
 	}
-	effects := scaling.Effects(old, next, states)
-	if len(effects) == 0 {
-		_, err := fmt.Fprintln(w, "nothing changes for any group")
-		return err
-	}
-	for _, e := range effects {
-		if _, err := fmt.Fprintf(w, "%s: %s\n", e.Group, e.Text); err != nil {
-			return err
-		}
-	}
-	return nil
+	return scaling.Effects(old, next, states), observed, nil
 }
 
 // onlyObserved reports whether a group that is trusted to act does not, since its

@@ -53,7 +53,7 @@ groups:
 		if err == nil {
 			t.Errorf("%s: a cloud that does not answer is no error", pool)
 		}
-		if want == "" && len(warnings) > 0 || want != "" && (len(warnings) != 1 || !strings.Contains(warnings[0], want)) {
+		if want == "" && len(warnings) > 0 || want != "" && (len(warnings) != 1 || !strings.Contains(warnings[0].Error(), want)) {
 			t.Errorf("%s: warnings %q, want %q", pool, warnings, want)
 		}
 	}

@@ -242,12 +242,15 @@ groups:
 		t.Fatal("nothing is wrong")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for _, line := range slices.Concat(lines, warnings) {
+	for _, w := range warnings {
+		lines = append(lines, w.Error())
+	}
+	for _, line := range lines {
 		if !regexp.MustCompile(`^/.*/scalehook\.yml:\d+: `).MatchString(line) {
 			t.Errorf("without its place: %q", line)
 		}
 	}
-	all := strings.Join(slices.Concat(lines, warnings), "\n")
+	all := strings.Join(lines, "\n")
 	for _, want := range []string{
 		`yml:3: prometheus.url: .*: does it run, and is this its address`,
 		`yml:9: providers.kvm1.libvirt.uri: .*Failed to connect socket to '/nowhere/libvirt.sock'.*: does libvirtd run there .* group`,

@@ -44,14 +44,14 @@ func Parse(file string, content []byte) (*Config, error) {
 	d.KnownFields(true)
 	err := d.Decode(c)
 	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:1: the file is empty: begin with an example (scalehook example kvm)", file)
+		return nil, &Problem{File: file, Line: 1, Text: "the file is empty: begin with an example (scalehook example kvm)"}
 	}
 	if err != nil {
 		return nil, yamlProblems(c.lines, err)
 	}
 	var second yaml.Node
 	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:%d: a second document: keep one", file, max(second.Line, 1))
+		return nil, &Problem{File: file, Line: max(second.Line, 1), Text: "a second document: keep one"}
 	}
 	c.defaults()
 	if err := c.validate(); err != nil {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"regexp"
@@ -28,13 +27,12 @@ func (p *problems) place(err error, hint func(path []string, err error) string, 
 	for _, one := range parts(err) {
 		path, text := p.at.place(one.text, sections)
 		line := p.at.line(path)
-		text = strings.Join(path, ".") + ": " + text
 		if hint != nil {
 			if more := hint(path, one.err); more != "" {
 				text += ": " + more
 			}
 		}
-		p.list = append(p.list, problem{line: line, text: text})
+		p.list = append(p.list, problem{line: line, key: strings.Join(path, "."), text: text})
 	}
 }
 
@@ -218,13 +216,4 @@ func templateAdvice(text string) string {
 		return `name one of "virsh net-list --all" as the template's network, or make it (deploy/kvm/setup makes "default")`
 	}
 	return ""
-}
-
-// warnings are problems that do not keep a server from starting, each with its place.
-func (p *problems) warnings() []string {
-	var out []string
-	for _, one := range p.list {
-		out = append(out, fmt.Sprintf("%s:%d: %s", p.at.file, one.line, one.text))
-	}
-	return out
 }

@@ -63,10 +63,47 @@ func child(node *yaml.Node, key string) *found {
 	return nil
 }
 
-// A problem is something wrong at a place of the file.
+// A Problem is something wrong at a place of a file.
+type Problem struct { //nolint:errname // check-config lists them
+	File string
+	Line int
+	// Key is the path of what it is about, like groups.web.max; empty where only the line
+	// says it.
+	Key string
+	// Text says what is wrong.
+	Text string
+}
+
+// Error is the line for people: file:line: key: what is wrong.
+func (p Problem) Error() string {
+	text := p.Text
+	if p.Key != "" {
+		text = p.Key + ": " + text
+	}
+	if p.File == "" {
+		return text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, text)
+}
+
+// Problems takes apart what Load, Build and Check say is wrong. What is at no place of a
+// file is a Problem that has only a text.
+func Problems(err error) []Problem {
+	var out []Problem
+	for _, one := range parts(err) {
+		said := Problem{Text: one.text}
+		if p, ok := errors.AsType[*Problem](one.err); ok && one.text == p.Error() {
+			said = *p
+		}
+		out = append(out, said)
+	}
+	return out
+}
+
+// problem is a Problem of the one file.
 type problem struct {
-	line int
-	text string
+	line      int
+	key, text string
 }
 
 // problems are all that is wrong with one file.
@@ -87,7 +124,7 @@ func (p *problems) add(path []string, err error) {
 		}
 		return
 	}
-	p.list = append(p.list, problem{line: p.at.line(path), text: strings.Join(path, ".") + ": " + err.Error()})
+	p.list = append(p.list, problem{line: p.at.line(path), key: strings.Join(path, "."), text: err.Error()})
 }
 
 // isJoin tells errors.Join from an fmt.Errorf with several %w, whose text says
@@ -105,7 +142,20 @@ func (p *problems) err() error {
 	slices.SortStableFunc(p.list, func(a, b problem) int { return a.line - b.line })
 	errs := make([]error, len(p.list))
 	for i, one := range p.list {
-		errs[i] = fmt.Errorf("%s:%d: %s", p.at.file, one.line, withoutUserinfo(one.text))
+		errs[i] = p.placed(one)
 	}
 	return errors.Join(errs...)
+}
+
+func (p *problems) placed(one problem) *Problem {
+	return &Problem{File: p.at.file, Line: one.line, Key: withoutUserinfo(one.key), Text: withoutUserinfo(one.text)}
+}
+
+// warnings are problems that do not keep a server from starting, each with its place.
+func (p *problems) warnings() []*Problem {
+	var out []*Problem
+	for _, one := range p.list {
+		out = append(out, p.placed(one))
+	}
+	return out
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -209,7 +208,7 @@ type Finding struct {
 	// Name is the provider's or the balancer's; Group is whose pool it is.
 	Name, Group string
 	// Warnings are what an operator should know, Err is what would go wrong.
-	Warnings []string
+	Warnings []*Problem
 	Err      error
 }
 
@@ -320,16 +319,18 @@ func caveat(b scaling.Balancer) string {
 
 // Check is Examine for those who want to know what is wrong. A source that does not
 // answer is no error, since serving starts without it, and comes with the warnings.
-func (r *Runtime) Check(ctx context.Context) (warnings []string, err error) {
+func (r *Runtime) Check(ctx context.Context) (warnings []Problem, err error) {
 	var errs []error
 	for _, f := range r.Examine(ctx) {
-		warnings = append(warnings, f.Warnings...)
+		for _, w := range f.Warnings {
+			warnings = append(warnings, *w)
+		}
 		switch {
 		case f.Err == nil:
 		case f.Section == "providers" || f.Section == "balancers":
 			errs = append(errs, f.Err)
 		default:
-			warnings = append(warnings, strings.Split(f.Err.Error(), "\n")...)
+			warnings = append(warnings, Problems(f.Err)...)
 		}
 	}
 	return warnings, errors.Join(errs...)

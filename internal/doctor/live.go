@@ -95,7 +95,11 @@ func place(f config.Finding) Check {
 	case f.Err != nil:
 		c.Detail = oneLine("%v", f.Err)
 	case len(f.Warnings) > 0:
-		c.Warning, c.Detail = true, strings.Join(f.Warnings, "; ")
+		said := make([]string, len(f.Warnings))
+		for i, w := range f.Warnings {
+			said[i] = w.Error()
+		}
+		c.Warning, c.Detail = true, strings.Join(said, "; ")
 	}
 	return c
 }
