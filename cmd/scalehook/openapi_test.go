@@ -139,7 +139,7 @@ func TestTheServerAnswersAsItsDocumentSays(t *testing.T) {
 		})
 	}
 	inService("web", 2)
-	for _, path := range []string{"/-/healthy", "/-/ready", "/metrics", "/sd/prometheus?port=9100", "/api/v1/openapi.json"} {
+	for _, path := range []string{"/-/healthy", "/-/ready", "/metrics", "/sd/prometheus?port=9100", "/api/v1/openapi.json", "/api/v1/status/whoami"} {
 		must(raw("GET", path, ""))
 	}
 	must(c.BuildInfo(ctx))
@@ -182,6 +182,7 @@ func TestTheServerAnswersAsItsDocumentSays(t *testing.T) {
 	must(c.Release(ctx, "other", false))
 	must(c.Release(ctx, "other", true))
 	must(c.Group(ctx, "other"))
+	must(c.Retake(ctx, "other"))
 	if err := os.WriteFile(f.configFile, []byte(strings.Replace(documentedConfig, "max: 4", "max: 3", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
