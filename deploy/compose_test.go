@@ -63,8 +63,15 @@ func TestComposeMountsWhatIsThere(t *testing.T) {
 	for name, s := range composeServices(t) {
 		paths := []string{s.Build.Dockerfile}
 		for _, volume := range s.Volumes {
-			if host, _, _ := strings.Cut(volume, ":"); strings.HasPrefix(host, "./") {
-				paths = append(paths, host)
+			host, _, _ := strings.Cut(volume, ":")
+			if !strings.HasPrefix(host, "./") {
+				continue
+			}
+			paths = append(paths, host)
+			// git and most editors put a new file in the place of the old one, and the
+			// container would go on with the old one.
+			if info, err := os.Stat(filepath.Join("..", host)); err == nil && !info.IsDir() {
+				t.Errorf("service %s mounts the file %s: mount its folder, or have setup copy it", name, host)
 			}
 		}
 		for _, path := range paths {
@@ -280,6 +287,9 @@ func TestTheSetupOfTheContainers(t *testing.T) {
 					t.Errorf("%s still has %s", name, found)
 				}
 			}
+			if what == "host" && !bytes.Equal(read(t, filepath.Join(conf, "haproxy.cfg")), read(t, "compose/haproxy.cfg")) {
+				t.Error("HAProxy's configuration is another")
+			}
 			for _, name := range []string{"overview", "group"} {
 				if !bytes.Equal(read(t, filepath.Join(conf, "grafana/dashboards", name+".json")), read(t, "../grafana/dashboards/"+name+".json")) {
 					t.Errorf("the dashboard %s is another", name)
@@ -290,6 +300,45 @@ func TestTheSetupOfTheContainers(t *testing.T) {
 			}
 			if !bytes.Equal(first, read(t, token)) {
 				t.Error("a token that was there is another one now")
+			}
+		})
+	}
+}
+
+// Whoever has a port has it alone, also where it is what another one was.
+func TestTheSetupReplacesEachPortOnce(t *testing.T) {
+	const scalehook, exporter, prometheus, alertmanager = "10070", "10071", "9090", "9093"
+	for name, ports := range map[string][4]string{ // those of scalehook, exporter, Prometheus, Alertmanager
+		"as they are":                       {scalehook, exporter, prometheus, alertmanager},
+		"moved up by one":                   {"10071", "10072", "9091", "9094"},
+		"Prometheus at Alertmanager's":      {"10070", "10071", "9093", "9094"},
+		"exchanged":                         {"10071", "10070", "9093", "9090"},
+		"in a circle":                       {"10071", "9090", "9093", "10070"},
+		"ports that begin like another one": {"100700", "100710", "90900", "90930"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if out, err := setUp(t, root, "host", "SCALEHOOK_PORT="+ports[0], "EXPORTER_PORT="+ports[1], "PROMETHEUS_PORT="+ports[2], "ALERTMANAGER_PORT="+ports[3]); err != nil {
+				t.Fatalf("setup host: %v\n%s", err, out)
+			}
+			port := map[string]string{scalehook: ports[0], exporter: ports[1], prometheus: ports[2], alertmanager: ports[3]}
+			addresses := regexp.MustCompile(`127\.0\.0\.1:(\d+)`)
+			for file, from := range map[string]string{
+				"scalehook.yml":    "compose/scalehook.yml",
+				"prometheus.yml":   "prometheus/prometheus.yml",
+				"alertmanager.yml": "alertmanager/alertmanager.yml",
+				"grafana/provisioning/datasources/prometheus.yml": "../grafana/provisioning/datasources/prometheus.yml",
+			} {
+				var want, got []string
+				for _, m := range addresses.FindAllSubmatch(read(t, from), -1) {
+					want = append(want, port[string(m[1])])
+				}
+				for _, m := range addresses.FindAllSubmatch(read(t, filepath.Join(root, "config", file)), -1) {
+					got = append(got, string(m[1]))
+				}
+				if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
+					t.Errorf("the ports of %s (-want +got):\n%s", file, diff)
+				}
 			}
 		})
 	}
