@@ -56,7 +56,7 @@ func wish(gc GroupConfig, s *scaling.State) scaling.Pool {
 // may well serve. Only one without a VM, by a complete listing that began after
 // the pool was seen, is left out and so removed. A member of an instance that is
 // held stays as it stands too, and so does one that was let go, also while its VM is
-// adopted again: it serves, and goes on serving.
+// adopted again, and if that fails: it serves, and goes on serving.
 func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) scaling.Pool {
 	inv := g.eng.inventory(gc.Group.Provider)
 	g.mu.Lock()
@@ -69,7 +69,7 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 	}
 	back := map[string]bool{}
 	for _, m := range g.pool.status.Members {
-		if i := s.Instance(m.ID); !m.Foreign && i != nil && i.Adopted && i.State.Launching() && m.State == scaling.MemberReady {
+		if stays(s, &m) {
 			back[m.ID] = true
 		}
 	}
@@ -90,6 +90,21 @@ func (g *group) strangers(gc GroupConfig, want scaling.Pool, s *scaling.State) s
 		}
 	}
 	return want
+}
+
+// stays reports whether the member of an instance stays as it stands: its VM was let go,
+// serves, and is adopted again, or was not in spite of a try, which may be made again.
+func stays(s *scaling.State, m *scaling.MemberStatus) bool {
+	i := s.Instance(m.ID)
+	switch {
+	case m.Foreign || i == nil || !i.Adopted:
+		return false
+	case i.State.Launching():
+		return m.State == scaling.MemberReady
+	case i.InServiceAt.IsZero() && s.IsLetGo(m.ID):
+		return m.State == scaling.MemberReady || m.State == scaling.MemberDraining
+	}
+	return false
 }
 
 // busy reports whether somebody waits for the pool, so that it is worth asking

@@ -133,6 +133,21 @@ func (d *deaf) LetGo(ctx context.Context, ref scaling.Ref) error {
 	return d.Provider.LetGo(ctx, ref)
 }
 
+// homeless is a provider whose VMs have no address.
+type homeless struct {
+	*simulated.Provider
+
+	on atomic.Bool
+}
+
+func (h *homeless) Get(ctx context.Context, ref scaling.Ref) (scaling.VM, error) {
+	vm, err := h.Provider.Get(ctx, ref)
+	if h.on.Load() {
+		vm.Addresses = nil
+	}
+	return vm, err
+}
+
 // onlooker counts how often a member is wished in another state than serving.
 type onlooker struct {
 	scaling.Balancer
@@ -252,6 +267,75 @@ func TestReleaseOfAGroup(t *testing.T) {
 			t.Errorf("calls (-want +got)\n%s", diff)
 		}
 	})
+	for _, tt := range []struct {
+		name  string
+		fault string // of the balancer; empty: the VM has no address
+	}{
+		{"is out of reach", "before"},
+		{"takes nothing", "joined"},
+		{"is well and the VM has no address", ""},
+	} {
+		name := "a member that was let go serves on while its VM cannot be adopted again, since the balancer " + tt.name
+		scenario(t, name, two, func(r *rig) {
+			r.awaitServing("web-1 web-2")
+			before, id := pool(r), r.id("web-1")
+			r.release(true)
+			r.awaitReleased()
+			r.group.Min, r.group.Adopt = 1, []string{"web-1"}
+			served := &onlooker{Balancer: r.world.Pool("web"), id: id}
+			p := &homeless{Provider: r.prov}
+			p.on.Store(tt.fault == "")
+			if err := r.eng.Reload(context.Background(), []engine.GroupConfig{{Group: r.group, Provider: p, Balancer: served}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.eng.Resume(context.Background(), "web", "ops"); err != nil {
+				t.Fatal(err)
+			}
+			r.await("a launch", func() bool { return len(r.view().Instances) == 1 })
+			var c calls
+			c.watch(r)
+			if tt.fault != "" {
+				c.failing(func(at string, _ scaling.Ref) error {
+					if at == "apply."+tt.fault || at == "observe."+tt.fault {
+						return scaling.Errorf(scaling.Temporary, "no such socket")
+					}
+					return nil
+				})
+			}
+			r.await("it is given up", func() bool {
+				return slices.ContainsFunc(r.activities(), func(a string) bool { return strings.HasPrefix(a, "adopt") && strings.HasSuffix(a, "undone") })
+			})
+			if st := r.view().State; !st.IsLetGo(id) {
+				t.Error("after the try it is not noted as let go")
+			}
+			c.failing(nil)
+			time.Sleep(3 * time.Second) // the pool is wished anew, and the next try waits
+			if got := pool(r); got != before {
+				t.Errorf("pool %s, want %s", got, before)
+			}
+			p.on.Store(false)
+			r.awaitServing("web-1 web-3") // the group filled up to min meanwhile
+			time.Sleep(time.Minute)
+			if got := r.id("web-1"); got != id {
+				t.Errorf("adopted as %s, its member is %s", got, id)
+			}
+			if st := r.view().State; len(st.LetGo) != 1 || st.LetGo[0].Name != "web-2" {
+				t.Errorf("let go: %+v, want web-2 alone", st.LetGo)
+			}
+			if served.applied.Load() == 0 || served.other.Load() > 0 {
+				t.Errorf("the member was wished otherwise than serving %d of %d times", served.other.Load(), served.applied.Load())
+			}
+			after := pool(r)
+			for member := range strings.SplitSeq(before, ", ") {
+				if !strings.Contains(after, member) {
+					t.Errorf("member %s is gone: %s", member, after)
+				}
+			}
+			if len(strings.Split(after, ", ")) != 3 {
+				t.Errorf("members: %s", after)
+			}
+		})
+	}
 	scenario(t, "it has not ended while the provider lists a VM of the group", two, func(r *rig) {
 		r.awaitServing("web-1 web-2")
 		p := &deaf{Provider: r.prov}

@@ -199,7 +199,12 @@ func (w *worker) create(ctx context.Context, gc GroupConfig, i scaling.Instance)
 		w.g.room(err.Error())
 	case scaling.Conflict, scaling.NotFound, scaling.Permanent:
 	}
-	_ = w.change(ctx, func(s *scaling.State) { s.Tried(w.id, err) })
+	_ = w.change(ctx, func(s *scaling.State) {
+		s.Tried(w.id, err)
+		if scaling.ClassOf(err) == scaling.Conflict {
+			s.Mistaken(w.id)
+		}
+	})
 	return w.giveUp(ctx, gc, err.Error())
 }
 
@@ -329,7 +334,8 @@ func (w *worker) drain(ctx context.Context, gc GroupConfig, i scaling.Instance, 
 func (w *worker) remove(ctx context.Context, gc GroupConfig, i scaling.Instance, st *scaling.State) error {
 	if i.Address.IsValid() && w.step(st) != "shutdown" && w.step(st) != "power_off" && w.step(st) != "delete" {
 		changed := w.g.watch()
-		if _, present, current := w.g.member(w.id, scaling.MemberLeaving, i.Since); present || !current {
+		m, present, current := w.g.member(w.id, scaling.MemberLeaving, i.Since)
+		if (present || !current) && (!present || !stays(st, &m)) {
 			if w.step(st) != "leave" {
 				return w.change(ctx, func(s *scaling.State) { s.Step(w.id, "leave", w.now()) })
 			}

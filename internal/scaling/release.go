@@ -28,7 +28,8 @@ type Release struct {
 	Activity string
 }
 
-// LetGo is an instance that was let go. Its member stays in the pool as it stands.
+// LetGo is an instance that was let go. Its member stays in the pool as it stands, until
+// its VM was adopted again and is in service.
 type LetGo struct {
 	ID         string
 	Name, UUID string // the VM's
@@ -196,11 +197,31 @@ func (s *State) errLetGo() error {
 // that the member in the pool is its own again. Then the VM has to be that one, which is
 // told by its uuid: another one may have its name by now.
 func (s *State) adopted(name string, ids IDs) (id, uuid string) {
-	k := slices.IndexFunc(s.LetGo, func(l LetGo) bool { return l.Name == name && l.UUID != "" && s.Instance(l.ID) == nil })
+	k := slices.IndexFunc(s.LetGo, func(l LetGo) bool {
+		i := s.Instance(l.ID)
+		return l.Name == name && l.UUID != "" && (i == nil || i.State == StateGone)
+	})
 	if k < 0 {
 		return ids.Instance(), ""
 	}
 	was := s.LetGo[k]
-	s.LetGo = slices.Delete(s.LetGo, k, k+1)
+	// It is that of a try before that failed. The entry stays until the VM is in service:
+	// if that fails too, its member stays.
+	s.Instances = slices.DeleteFunc(s.Instances, func(i Instance) bool { return i.ID == was.ID })
 	return was.ID, was.UUID
+}
+
+// Mistaken notes that the VM that was to be adopted is not the one that was let go under
+// its name: the member stays that one's, and the next try has an id of its own.
+func (s *State) Mistaken(id string) {
+	for k := range s.LetGo {
+		if s.LetGo[k].ID == id {
+			s.LetGo[k].UUID = ""
+		}
+	}
+}
+
+// retaken notes that an instance that was let go is in service again.
+func (s *State) retaken(id string) {
+	s.LetGo = slices.DeleteFunc(s.LetGo, func(l LetGo) bool { return l.ID == id })
 }

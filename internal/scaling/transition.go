@@ -200,6 +200,7 @@ func (s *State) InService(id string, g Group, now time.Time) {
 		return
 	}
 	i.InServiceAt = now
+	s.retaken(id)
 	s.Enter(id, StateInService, time.Time{}, now)
 	s.Failures, s.BackoffUntil = 0, time.Time{}
 	if a := s.Activity(i.Activity); a != nil && a.Kind != ActivityHandover {
