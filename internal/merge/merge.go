@@ -5,6 +5,7 @@
 package merge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -48,28 +49,40 @@ func Into(kind, file string, text, example []byte) (Merge, error) {
 	case "haproxy":
 		m = intoHAProxy(text, example)
 	case "prometheus":
-		m, err = intoYAML(filepath.Dir(file), text, example, []list{
-			{[]string{"rule_files"}, sameFile},
-			{[]string{"scrape_configs"}, sameKey("job_name")},
-		})
+		m, err = intoYAML(filepath.Dir(file), text, example,
+			list{[]string{"rule_files"}, sameFile},
+			list{[]string{"scrape_configs"}, sameKey("job_name")},
+		)
 	case "alertmanager":
-		m, err = intoYAML(filepath.Dir(file), text, example, []list{
-			{[]string{"route", "routes"}, sameKey("receiver", "matchers")},
-			{[]string{"receivers"}, sameKey("name")},
-		})
+		m, err = intoYAML(filepath.Dir(file), text, example,
+			list{[]string{"route", "routes"}, sameKey("receiver", "matchers")},
+			list{[]string{"receivers"}, sameKey("name")},
+		)
 	default:
 		return Merge{}, fmt.Errorf("example %q goes into no file that is there already: only %s do", kind, strings.Join(Kinds(), ", "))
 	}
 	if err != nil {
 		return Merge{}, fmt.Errorf("%s: %w", file, err)
 	}
+	m.inOrder()
+	m.endAs(text)
+	return m, nil
+}
+
+func (m Merge) inOrder() {
 	slices.SortStableFunc(m.Insertions, func(a, b Insertion) int { return a.After - b.After })
-	if kind != "haproxy" {
-		if err := yaml.Unmarshal(m.Apply(text), new(any)); err != nil {
-			return Merge{}, fmt.Errorf("%s: with the additions it could not be read any more, merge by hand: %w", file, err)
+}
+
+// endAs has the lines end as most of the text's do.
+func (m Merge) endAs(text []byte) {
+	if 2*bytes.Count(text, []byte("\r\n")) <= bytes.Count(text, []byte("\n")) {
+		return
+	}
+	for _, in := range m.Insertions {
+		for i := range in.Lines {
+			in.Lines[i] += "\r"
 		}
 	}
-	return m, nil
 }
 
 // Apply returns the text with the additions.
@@ -92,7 +105,28 @@ func (m Merge) Apply(text []byte) []byte {
 	return []byte(b.String())
 }
 
-func intoYAML(dir string, text, example []byte, lists []list) (Merge, error) {
+func intoYAML(dir string, text, example []byte, lists ...list) (Merge, error) {
+	m, err := additions(dir, text, example, lists)
+	if err != nil {
+		return Merge{}, err
+	}
+	m.inOrder()
+	left, err := additions(dir, m.Apply(text), example, lists)
+	switch {
+	case err != nil:
+		return Merge{}, fmt.Errorf("with the additions it could not be read any more, merge by hand: %w", err)
+	case len(left.Insertions) > 0:
+		return Merge{}, fmt.Errorf("the additions would not be found where they are put, merge by hand: %s", strings.TrimSpace(left.Insertions[0].Lines[0]))
+	}
+	return m, nil
+}
+
+// additions are the entries of the example that the lists do not have.
+func additions(dir string, text, example []byte, lists []list) (Merge, error) {
+	end, err := lastLine(text)
+	if err != nil {
+		return Merge{}, err
+	}
 	have, err := root(text)
 	if err != nil {
 		return Merge{}, err
@@ -105,7 +139,7 @@ func intoYAML(dir string, text, example []byte, lists []list) (Merge, error) {
 	var m Merge
 	for _, l := range lists {
 		_, from := find(add, l.path)
-		target, err := place(have, l.path, strings.Count(string(text), "\n"))
+		target, err := place(have, l.path, end)
 		if err != nil {
 			return Merge{}, err
 		}
@@ -126,6 +160,35 @@ func intoYAML(dir string, text, example []byte, lists []list) (Merge, error) {
 		}
 	}
 	return m, nil
+}
+
+// lastLine is the number of the line that the document ends with. Of further ones the
+// programs read nothing, and say nothing.
+func lastLine(text []byte) (int, error) {
+	marks := func(line, mark string) bool {
+		rest, is := strings.CutPrefix(line, mark)
+		return is && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n"))
+	}
+	number, end, begun := 0, -1, false
+	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
+		number++
+		rest := strings.TrimSpace(line)
+		switch begins := marks(line, "---"); {
+		case marks(line, "..."):
+			if end < 0 {
+				end = number - 1
+			}
+		case rest == "" || !begun && strings.HasPrefix(line, "%") || !begins && strings.HasPrefix(rest, "#"):
+		case end >= 0 || begins && begun:
+			return 0, fmt.Errorf("line %d: a second YAML document begins here, and only the first one is read: make them one", number)
+		default:
+			begun = true
+		}
+	}
+	if end < 0 {
+		end = number
+	}
+	return end, nil
 }
 
 // root is the mapping at the top of a file; nil if the file is empty.

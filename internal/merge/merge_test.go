@@ -1,6 +1,8 @@
 package merge_test
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,6 +64,23 @@ func TestWhatIsAdded(t *testing.T) {
 		},
 		"keys that are not there come at the end": {
 			"prometheus", "global: {}\n", "global: {}\nrule_files:\n" + rules + "scrape_configs:\n" + scalehook + exporter,
+		},
+		"what ends the document stays behind them": {
+			"prometheus", "%YAML 1.1\n---\n# mine\nglobal: {}\n... # the end\n\n# not read\n",
+			"%YAML 1.1\n---\n# mine\nglobal: {}\nrule_files:\n" + rules + "scrape_configs:\n" + scalehook + exporter + "... # the end\n\n# not read\n",
+		},
+		"dots that end no document do not count": {
+			"prometheus", "global:\n  external_labels:\n    a: |\n     ...\n     ---\n....: {}\n",
+			"global:\n  external_labels:\n    a: |\n     ...\n     ---\n....: {}\nrule_files:\n" + rules + "scrape_configs:\n" + scalehook + exporter,
+		},
+		"lines end as those of the file do, in YAML": {
+			"prometheus", "global: {}\r\nscrape_configs:\r\n  - job_name: a\r\n...\r\n",
+			strings.ReplaceAll("global: {}\nscrape_configs:\n"+scalehook+exporter+"  - job_name: a\nrule_files:\n"+rules+"...\n", "\n", "\r\n"),
+		},
+		"lines end as those of the file do, in HAProxy's": {
+			"haproxy", "global\r\n\tdaemon\r\n",
+			strings.ReplaceAll("global\n"+socket+"\tdaemon\n\nfrontend "+strings.ReplaceAll(sections,
+				"# The pool of the group \"web\". Servers that you write here yourself stay yours.\n", ""), "\n", "\r\n"),
 		},
 		"an empty file is all of it": {
 			"prometheus", "", "rule_files:\n" + rules + "scrape_configs:\n" + scalehook + exporter,
@@ -125,6 +144,9 @@ func TestWhatCannotBeMergedIsSaidWithItsLine(t *testing.T) {
 		"a mapping on one line":         {"alertmanager", "route: {receiver: a}\n", "f: line 1: route: it is written on one line"},
 		"no YAML":                       {"prometheus", "a: [\n", "f: read it: yaml: line"},
 		"a list at the top":             {"prometheus", "- a\n", "f: line 1: want keys with values"},
+		"a second document":             {"prometheus", "global: {}\n---\nrule_files:\n", "f: line 2: a second YAML document begins here"},
+		"a second one after the end":    {"alertmanager", "---\nglobal: {}\n...\n# more\nroute:\n", "f: line 5: a second YAML document begins here"},
+		"one that begins twice":         {"prometheus", "---\n--- \nglobal: {}\n", "f: line 2: a second YAML document begins here"},
 		"a last line without an end":    {"haproxy", "global", "f: its last line has no end"},
 		"an example that is whole file": {"kvm", "", `example "kvm" goes into no file that is there already: only alertmanager, haproxy, prometheus do`},
 	} {
@@ -141,12 +163,20 @@ func TestWhatCannotBeMergedIsSaidWithItsLine(t *testing.T) {
 // takes them out again to the byte, and the programs take what comes out.
 func TestThePatchGoesInAndOut(t *testing.T) {
 	testenv.Need(t, testenv.Program("patch"), testenv.Program("promtool"), testenv.Program("amtool"))
-	for kind, file := range map[string]string{"prometheus": "prometheus.yml", "alertmanager": "alertmanager.yml", "haproxy": "haproxy.cfg"} {
-		t.Run(kind, func(t *testing.T) {
+	for _, c := range []struct{ kind, file, ends string }{
+		{"prometheus", "prometheus.yml", "\n"},
+		{"prometheus", "prometheus.yml", "\r\n"},
+		{"alertmanager", "alertmanager.yml", "\n"},
+		{"haproxy", "haproxy.cfg", "\n"},
+		{"haproxy", "haproxy.cfg", "\r\n"},
+	} {
+		kind, file := c.kind, c.file
+		t.Run(fmt.Sprintf("%s with lines that end with %q", kind, c.ends), func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("testdata", file))
 			if err != nil {
 				t.Fatal(err)
 			}
+			text = bytes.ReplaceAll(text, []byte("\n"), []byte(c.ends))
 			m := into(t, kind, file, string(text))
 			dir := t.TempDir()
 			path, patch := filepath.Join(dir, file), filepath.Join(dir, "patch")
