@@ -56,7 +56,7 @@ func (o doctorFlags) lookAtPath(ctx context.Context, cmd *cobra.Command, r *remo
 			return nil
 		},
 	}.Examine(ctx)
-	checks = append([]doctor.Check{rights(os.Geteuid(), o.serviceUser, machineAccounts(), neededBy(o.configFile, c, runtime))}, checks...)
+	checks = append([]doctor.Check{rights(os.Geteuid(), o.serviceUser, machineAccounts(), neededBy(o.configFile, c))}, checks...)
 	if socketHere(c) {
 		found := hypervisor(context.WithoutCancel(ctx), exporter.KnownSockets()) // which bounds itself
 		checks = append(checks, doctor.Check{Part: doctor.PartProviders, What: found.What, OK: found.OK, Detail: found.Detail})

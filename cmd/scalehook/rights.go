@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	promconfig "github.com/prometheus/common/config"
 	"golang.org/x/sys/unix"
 
 	"github.com/scalehook/scalehook/internal/config"
@@ -40,7 +41,7 @@ type needed struct {
 }
 
 // neededBy finds them in a configuration.
-func neededBy(file string, c *config.Config, r *config.Runtime) needed {
+func neededBy(file string, c *config.Config) needed {
 	n := needed{files: []string{file}}
 	add := func(list *[]string, paths ...string) {
 		for _, p := range paths {
@@ -49,11 +50,18 @@ func neededBy(file string, c *config.Config, r *config.Runtime) needed {
 			}
 		}
 	}
-	for _, t := range r.Tokens {
+	for _, t := range c.Tokens {
 		add(&n.files, t.File)
 	}
-	for _, w := range r.Webhooks {
-		add(&n.files, w.SecretFile, w.HTTPClient.TLSConfig.CAFile, w.HTTPClient.TLSConfig.CertFile, w.HTTPClient.TLSConfig.KeyFile)
+	if c.Prometheus != nil {
+		add(&n.files, clientFiles(c.Prometheus.HTTPClient)...)
+	}
+	for _, a := range c.Alertmanagers {
+		add(&n.files, clientFiles(a.HTTPClient)...)
+	}
+	for _, w := range c.Webhooks {
+		add(&n.files, w.SecretFile)
+		add(&n.files, clientFiles(w.HTTPClient)...)
 	}
 	for _, p := range c.Providers {
 		switch {
@@ -74,10 +82,35 @@ func neededBy(file string, c *config.Config, r *config.Runtime) needed {
 				add(&n.sockets, s.Address, s.MasterSocket)
 			}
 		}
+		if b.Octavia != nil {
+			add(&n.files, b.Octavia.CloudsFile, b.Octavia.RCFile, b.Octavia.CAFile)
+		}
 	}
 	slices.Sort(n.files)
 	slices.Sort(n.sockets)
 	return n
+}
+
+// clientFiles are those that a client section of the Prometheus family names.
+func clientFiles(h promconfig.HTTPClientConfig) []string {
+	tls := func(t promconfig.TLSConfig) []string { return []string{t.CAFile, t.CertFile, t.KeyFile} }
+	files := append(tls(h.TLSConfig), h.BearerTokenFile)
+	if h.Authorization != nil {
+		files = append(files, h.Authorization.CredentialsFile)
+	}
+	if h.BasicAuth != nil {
+		files = append(files, h.BasicAuth.UsernameFile, h.BasicAuth.PasswordFile)
+	}
+	if h.OAuth2 != nil {
+		files = append(files, h.OAuth2.ClientSecretFile, h.OAuth2.ClientCertificateKeyFile)
+		files = append(files, tls(h.OAuth2.TLSConfig)...)
+	}
+	if h.HTTPHeaders != nil {
+		for _, header := range h.HTTPHeaders.Headers {
+			files = append(files, header.Files...)
+		}
+	}
+	return files
 }
 
 // account is a user with its groups.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log/slog"
 	"net"
 	"os"
 	"os/user"
@@ -10,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/scalehook/scalehook/internal/config"
 )
@@ -128,33 +129,56 @@ func TestDoctorSaysWhoseRightsItTried(t *testing.T) {
 func TestWhatTheServersUserNeedsIsFoundInTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "scalehook.yml")
-	c, err := config.Parse(file, []byte(`
+	c, err := config.Parse(file, []byte(strings.ReplaceAll(`
 owner: test
 tokens: [{name: ops, role: operator, file: ops.token}]
-webhooks: [{name: a, url: "https://a.example/", secret_file: a.secret, http_client: {tls_config: {ca_file: ca.pem}}}]
+prometheus:
+  url: "https://prometheus.example/"
+  http_client:
+    authorization: {credentials_file: prometheus.token}
+    tls_config: {ca_file: prometheus.ca, cert_file: prometheus.crt, key_file: prometheus.key}
+alertmanagers:
+  - {url: "https://am1.example/", http_client: &peer {basic_auth: {username_file: am.user, password_file: am.password}}}
+  - {url: "https://am2.example/", http_client: *peer}
+webhooks:
+  - {name: a, url: "https://a.example/", secret_file: a.secret, http_client: {tls_config: {ca_file: ca.pem}}}
+  - {name: b, url: "https://b.example/", secret_file: b.secret, http_client: {bearer_token_file: b.token, http_headers: {X-Key: {files: [b.header]}}}}
+  - name: c
+    url: "https://c.example/"
+    secret_file: c.secret
+    http_client:
+      oauth2: {client_id: c, client_secret_file: c.oauth, token_url: "https://c.example/token", tls_config: {ca_file: c.ca, cert_file: c.crt, key_file: c.key}}
+  - name: d
+    url: "https://d.example/"
+    secret_file: d.secret
+    http_client:
+      oauth2: {client_id: d, grant_type: "urn:ietf:params:oauth:grant-type:jwt-bearer", client_certificate_key_file: "DIR/d.key", token_url: "https://d.example/token"}
 providers:
   kvm: {libvirt: {uri: "qemu:///system"}}
   own: {libvirt: {uri: "qemu+unix:///system?socket=/run/own/libvirt-sock"}}
   far: {libvirt: {uri: "qemu+tcp://kvm2/system"}}
 balancers:
   edge: {haproxy: {sockets: [{address: /run/haproxy/admin.sock, master_socket: /run/haproxy-master.sock}, {address: "127.0.0.1:9999"}]}}
+  cloud: {octavia: {cloud: c, clouds_file: clouds.yaml}}
 groups:
-  web: {provider: kvm, max: 1, pool: {backend: web}, template: {image: base.qcow2}}
-`))
+  web: {provider: kvm, balancer: edge, max: 1, pool: {backend: web}, template: {image: base.qcow2}}
+`, "DIR", dir)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Build(t.Context(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
+	got := neededBy(file, c)
+	files := []string{
+		"a.secret", "am.password", "am.user", "b.header", "b.secret", "b.token",
+		"c.ca", "c.crt", "c.key", "c.oauth", "c.secret", "ca.pem", "clouds.yaml", "d.key", "d.secret", "ops.token",
+		"prometheus.ca", "prometheus.crt", "prometheus.key", "prometheus.token", "scalehook.yml",
 	}
-	defer r.Close()
-	got := neededBy(file, c, r)
-	files := []string{"a.secret", "ca.pem", "ops.token", "scalehook.yml"}
 	for k := range files {
 		files[k] = filepath.Join(dir, files[k])
 	}
-	if !slices.Equal(got.files, files) || !slices.Equal(got.sockets, []string{"/run/haproxy-master.sock", "/run/haproxy/admin.sock", "/run/own/libvirt-sock"}) || !got.libvirt {
+	if diff := cmp.Diff(files, got.files); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if !slices.Equal(got.sockets, []string{"/run/haproxy-master.sock", "/run/haproxy/admin.sock", "/run/own/libvirt-sock"}) || !got.libvirt {
 		t.Errorf("%+v", got)
 	}
 }
