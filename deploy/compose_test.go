@@ -309,12 +309,11 @@ func TestTheSetupOfTheContainers(t *testing.T) {
 func TestTheSetupReplacesEachPortOnce(t *testing.T) {
 	const scalehook, exporter, prometheus, alertmanager = "10070", "10071", "9090", "9093"
 	for name, ports := range map[string][4]string{ // those of scalehook, exporter, Prometheus, Alertmanager
-		"as they are":                       {scalehook, exporter, prometheus, alertmanager},
-		"moved up by one":                   {"10071", "10072", "9091", "9094"},
-		"Prometheus at Alertmanager's":      {"10070", "10071", "9093", "9094"},
-		"exchanged":                         {"10071", "10070", "9093", "9090"},
-		"in a circle":                       {"10071", "9090", "9093", "10070"},
-		"ports that begin like another one": {"100700", "100710", "90900", "90930"},
+		"as they are":                  {scalehook, exporter, prometheus, alertmanager},
+		"moved up by one":              {"10071", "10072", "9091", "9094"},
+		"Prometheus at Alertmanager's": {"10070", "10071", "9093", "9094"},
+		"exchanged":                    {"10071", "10070", "9093", "9090"},
+		"in a circle":                  {"10071", "9090", "9093", "10070"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
