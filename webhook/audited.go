@@ -216,12 +216,20 @@ func (s *Server) Signalled(action string, f func() error) error {
 
 // handshakes is where net/http reports connections that failed. What a client did
 // wrong in its handshake is worth a look: it may be an Alertmanager whose
-// certificate ended. The rest is noise of scanners and health checks.
+// certificate ended. That no connection can be taken is worth one too. The rest is
+// noise of scanners and health checks.
 type handshakes struct{ s *Server }
 
 // Write takes one message.
 func (h handshakes) Write(p []byte) (int, error) {
 	text := strings.TrimSpace(string(p))
+	if err, full := strings.CutPrefix(text, "http: Accept error: "); full {
+		// It is said again for each try, up to one a second.
+		if err, _, _ = strings.Cut(err, "; retrying in "); h.s.handshakes.first("accept "+err, h.s.opts.Now()) {
+			h.s.log.Warn("connections cannot be taken; trying again", "err", err)
+		}
+		return len(p), nil
+	}
 	rest, failed := strings.CutPrefix(text, "http: TLS handshake error from ")
 	remote, reason, _ := strings.Cut(rest, ": ")
 	if !failed || strings.Contains(reason, "EOF") || strings.Contains(reason, "reset by peer") || strings.Contains(reason, "timeout") ||

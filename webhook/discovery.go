@@ -15,6 +15,9 @@ import (
 	"github.com/scalehook/scalehook/internal/scaling"
 )
 
+// letGo is the state of a member that was let go: it serves on, and is no instance.
+const letGo scaling.InstanceState = "let_go"
+
 // metaLabel begins the labels that members are discovered with.
 const metaLabel = "__meta_scalehook_"
 
@@ -37,7 +40,7 @@ func (s *Server) discovery(c echo.Context) error {
 	}
 	list := []api.TargetGroup{}
 	for _, v := range views {
-		if v.ProviderSeen.IsZero() && len(v.Instances) == 0 {
+		if v.ProviderSeen.IsZero() && len(v.Instances) == 0 && len(v.State.LetGo) == 0 {
 			return &apiError{
 				http.StatusServiceUnavailable, api.ErrorUnavailable,
 				fmt.Sprintf("group %s: provider %s was not listed yet, and nothing is known of the group's members", v.Group.Name, v.Group.Provider),
@@ -48,8 +51,27 @@ func (s *Server) discovery(c echo.Context) error {
 				list = append(list, targetOf(v.Group, i, port))
 			}
 		}
+		if slices.Contains(states, letGo) {
+			for _, i := range servingOn(v, states) {
+				list = append(list, targetOf(v.Group, i, port))
+			}
+		}
 	}
 	return c.JSON(http.StatusOK, list)
+}
+
+// servingOn are the members that were let go, but for those that are listed since they
+// are instances: they are not yet let go entirely, or in service again.
+func servingOn(v scaling.GroupView, states []scaling.InstanceState) (list []scaling.InstanceView) {
+	for _, l := range v.State.LetGo {
+		listed := slices.ContainsFunc(v.Instances, func(i scaling.InstanceView) bool { return i.ID == l.ID && slices.Contains(states, i.State) })
+		if l.Address.IsValid() && !listed {
+			list = append(list, scaling.InstanceView{Instance: scaling.Instance{
+				ID: l.ID, Group: v.Group.Name, Name: l.Name, UUID: l.UUID, State: letGo, Address: l.Address,
+			}})
+		}
+	}
+	return list
 }
 
 // discovered looks up the groups of these names; all without a name.
@@ -81,10 +103,10 @@ func scrapePort(text string) (uint16, error) {
 }
 
 // scrapeStates reads which members are wanted: without a word those that serve. One
-// that is drained serves its sessions to the end.
+// that is drained serves its sessions to the end, and one that was let go serves on.
 func scrapeStates(words []string) ([]scaling.InstanceState, error) {
 	if len(words) == 0 {
-		return []scaling.InstanceState{scaling.StateInService, scaling.StateDraining}, nil
+		return []scaling.InstanceState{scaling.StateInService, scaling.StateDraining, letGo}, nil
 	}
 	var states []scaling.InstanceState
 	for _, w := range words {

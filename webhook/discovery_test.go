@@ -110,6 +110,59 @@ func TestAnEmptyListIsAListOnlyOnceTheProviderWasListed(t *testing.T) {
 	}
 }
 
+func TestMembersThatWereLetGoAreDiscovered(t *testing.T) {
+	e := sites()
+	web := &e.views[1]
+	at := web.ProviderSeen
+	was := web.Instances
+	web.State.LetGo = []scaling.LetGo{
+		{ID: was[0].ID, Name: "web-1", UUID: "uuid-1", Address: netip.MustParseAddr("192.0.2.11")},
+		{ID: "0b7c1d9e-0000-4000-8000-000000000009", Name: "web-9"}, // was in standby
+	}
+	s := newServer(t, options(t, e))
+	list := func(query string) (out []string) {
+		t.Helper()
+		w := send(t, s, request{method: "GET", path: "/sd/prometheus" + query})
+		var list []api.TargetGroup
+		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || w.Code != 200 {
+			t.Fatalf("answered %d: %v: %s", w.Code, err, w.Body)
+		}
+		for _, g := range list {
+			out = append(out, g.Targets[0]+" "+g.Labels["__meta_scalehook_vm"]+" "+g.Labels["__meta_scalehook_state"])
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		name      string
+		instances []scaling.InstanceView
+		release   *scaling.Release
+		seen      time.Time
+		query     string
+		want      []string
+	}{
+		{"by a group that is let go", nil, &scaling.Release{By: "ops", At: at, Done: at}, at, "?group=web", []string{"192.0.2.11:80 web-1 let_go"}},
+		{"though its provider was not listed since the start", nil, &scaling.Release{By: "ops", At: at, Done: at}, time.Time{}, "?group=web", []string{"192.0.2.11:80 web-1 let_go"}},
+		{"in the list of all groups", nil, &scaling.Release{By: "ops", At: at, Done: at}, at, "", []string{"[2001:db8::1] db-1\uFFFD in_service", "192.0.2.11:80 web-1 let_go"}},
+		{"by a group that was resumed", nil, nil, at, "?group=web", []string{"192.0.2.11:80 web-1 let_go"}},
+		{"not where a state is asked for", nil, nil, at, "?group=web&state=in_service", nil},
+		{"once, while the marks are taken off", []scaling.InstanceView{known(was[0], scaling.StateInService)}, &scaling.Release{By: "ops", At: at}, at, "?group=web", []string{"192.0.2.11:80 web-1 in_service"}},
+		{"while it is adopted again", []scaling.InstanceView{known(was[0], scaling.StateBooting)}, nil, at, "?group=web", []string{"192.0.2.11:80 web-1 let_go"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			web.Instances, web.State.Release, web.ProviderSeen = tt.instances, tt.release, tt.seen
+			if diff := cmp.Diff(tt.want, list(tt.query)); diff != "" {
+				t.Errorf("targets (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// known is web-1 in a state.
+func known(i scaling.InstanceView, state scaling.InstanceState) scaling.InstanceView {
+	i.Name, i.State, i.Address = "web-1", state, netip.MustParseAddr("192.0.2.11")
+	return i
+}
+
 func TestDiscoveryThatCannotAnswerNeverListsLess(t *testing.T) {
 	for _, tt := range []struct {
 		name, query string

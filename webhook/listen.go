@@ -65,6 +65,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener, webConfig st
 		ended   = make(chan error, len(listeners))
 	)
 	pages, endPages := context.WithCancel(ctx)
+	s.page.Begin(pages) // before the first stream can be taken
 	wg.Go(func() { s.page.Run(pages) })
 	for _, l := range listeners {
 		// One http.Server for each listener: the toolkit wraps the handler of the

@@ -13,12 +13,16 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -367,4 +371,62 @@ func TestStoppingLetsARequestFinish(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// exhausted takes no connection the first times.
+type exhausted struct {
+	net.Listener
+
+	left atomic.Int32
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return e.Listener.Accept()
+}
+
+func TestThatNoConnectionCanBeTakenIsAWarning(t *testing.T) {
+	var log safeBuffer
+	opts := options(t, newEngine())
+	opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := newServer(t, opts)
+	listeners, err := webhook.Listen(t.Context(), []string{"127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &exhausted{Listener: listeners[0]}
+	l.left.Store(3)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, []net.Listener{l}, "") }()
+	if err := healthy(httpClient(nil), "http://"+l.Addr().String()); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); strings.Count(got, "too many open files") != 1 || !strings.Contains(got, `level=WARN msg="connections cannot be taken; trying again"`) {
+		t.Errorf("the log:\n%s", got)
+	}
+}
+
+// safeBuffer is one that several goroutines write to.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -201,7 +201,7 @@ func operations() []operation {
 			method: "GET", path: "/sd/prometheus", id: "discovery", tag: "administration", summary: "The members, for Prometheus's HTTP service discovery",
 			query: []parameter{
 				{"group", "only this group's members", true, object{"type": "string"}},
-				{"state", "only members in this state; in_service and draining without it", true, object{"$ref": "#/components/schemas/Instance/properties/state"}},
+				{"state", "only members in this state; in_service, draining and let go without it", true, object{"$ref": "#/components/schemas/Instance/properties/state"}},
 				{"port", "the port to scrape in place of the group's", false, object{"type": "integer", "minimum": 1, "maximum": 65535}},
 			},
 			answers: []answer{{code: 200, text: "The members.", data: reflect.TypeFor[[]api.TargetGroup](), raw: true}}, fails: reads(400, 404),

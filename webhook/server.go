@@ -240,7 +240,7 @@ func (s *Server) routes() http.Handler {
 	v1.GET("/status/whoami", s.whoami)
 
 	if s.opts.Pprof {
-		debug := e.Group("/debug/pprof", s.audited("pprof"), longAnswer)
+		debug := e.Group("/debug/pprof", s.audited("pprof"), profiler, longAnswer)
 		debug.GET("/cmdline", echo.WrapHandler(http.HandlerFunc(pprof.Cmdline)))
 		debug.GET("/profile", echo.WrapHandler(http.HandlerFunc(pprof.Profile)))
 		debug.GET("/symbol", echo.WrapHandler(http.HandlerFunc(pprof.Symbol)))
@@ -249,6 +249,16 @@ func (s *Server) routes() http.Handler {
 		debug.GET("/:profile", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
 	}
 	return e
+}
+
+// profiler refuses tokens of some groups: a profile is of all that the server does.
+func profiler(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if t := tokenOf(c); t != nil && len(t.Groups) > 0 {
+			return &apiError{http.StatusForbidden, api.ErrorForbidden, fmt.Sprintf("token %q is limited to groups and cannot see profiles", t.Name)}
+		}
+		return next(c)
+	}
 }
 
 // longAnswer lifts the limit on the time an answer may take, for what an operator

@@ -565,6 +565,10 @@ func TestPprofIsForOperators(t *testing.T) {
 		if w := send(t, s, request{method: "GET", path: path, token: operatorToken}); w.Code != 200 || w.Body.Len() == 0 {
 			t.Errorf("%s: %d", path, w.Code)
 		}
+		w := send(t, s, request{method: "GET", path: path, token: dbToken})
+		if _, reason := errorOf(t, w); w.Code != 403 || !strings.Contains(reason, "limited to groups and cannot see profiles") {
+			t.Errorf("%s with a token of some groups: %d %s", path, w.Code, reason)
+		}
 	}
 	opts = options(t, newEngine())
 	if w := send(t, newServer(t, opts), request{method: "GET", path: "/debug/pprof/cmdline", token: operatorToken}); w.Code != 404 {

@@ -327,6 +327,26 @@ func TestAStreamOutlivesTheServersLimitsOnARequest(t *testing.T) {
 	s.cancel()
 }
 
+func TestAStreamThatIsTakenBeforeTheLoopRunsEndsToo(t *testing.T) {
+	page := newServer(t, options(t, newEngine())).Page()
+	ctx, end := context.WithCancel(t.Context())
+	page.Begin(ctx)
+	server := httptest.NewServer(page)
+	defer server.Close()
+	s := listen(t, server.URL+"/events/web")
+	s.parts()
+	end()
+	guard := time.AfterFunc(10*time.Second, s.cancel)
+	for {
+		if _, more := s.next(); !more {
+			break
+		}
+	}
+	if !guard.Stop() {
+		t.Error("it did not end by itself")
+	}
+}
+
 func TestStreamsAreCountedAndBoundedAndEndWithTheServer(t *testing.T) {
 	opts := options(t, newEngine())
 	s := newServer(t, opts)

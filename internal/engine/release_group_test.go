@@ -191,6 +191,13 @@ func TestReleaseOfAGroup(t *testing.T) {
 		if diff := cmp.Diff([]string{"let_go web-1", "let_go web-2"}, slices.DeleteFunc(slices.Clone(c.all), func(s string) bool { return strings.HasPrefix(s, "apply") })); diff != "" {
 			t.Errorf("calls (-want +got)\n%s", diff)
 		}
+		for _, l := range r.view().State.LetGo {
+			if !slices.ContainsFunc(plan.Instances, func(i scaling.InstanceView) bool {
+				return i.ID == l.ID && i.Address == l.Address && l.Address.IsValid()
+			}) {
+				t.Errorf("it is not known where %s serves: %+v", l.Name, l)
+			}
+		}
 		for range 2 { // the second time after a restart
 			time.Sleep(time.Second) // for what was under way
 			applied := c.applied()

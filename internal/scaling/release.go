@@ -33,6 +33,8 @@ type Release struct {
 type LetGo struct {
 	ID         string
 	Name, UUID string // the VM's
+	// Address is where it served; invalid: it did not, or that is not known.
+	Address netip.Addr
 }
 
 // ReleasePlan is what a release lets go of.
@@ -99,17 +101,22 @@ func (s *State) BeginRelease(g Group, by string, now time.Time, ids IDs) error {
 	s.Open, s.Orders = append(s.Open, a), nil
 	s.Release = &Release{By: by, At: now, Activity: a.ID}
 	for _, i := range s.Instances {
-		if i.State != StateGone {
-			s.letGo(i.ID, i.Name, i.UUID)
+		if i.State == StateGone {
+			continue
 		}
+		was := LetGo{ID: i.ID, Name: i.Name, UUID: i.UUID}
+		if i.State == StateInService {
+			was.Address = i.Address
+		}
+		s.letGo(was)
 	}
 	return nil
 }
 
 // letGo notes an instance whose member stays.
-func (s *State) letGo(id, name, uuid string) {
-	if !s.IsLetGo(id) {
-		s.LetGo = append(s.LetGo, LetGo{ID: id, Name: name, UUID: uuid})
+func (s *State) letGo(was LetGo) {
+	if !s.IsLetGo(was.ID) {
+		s.LetGo = append(s.LetGo, was)
 	}
 }
 
@@ -123,7 +130,11 @@ func (s *State) IsLetGo(id string) bool {
 func (s *State) Strange(vms []VM) bool {
 	n := len(s.LetGo)
 	for _, vm := range vms {
-		s.letGo(vm.ID, vm.Name, vm.UUID)
+		was := LetGo{ID: vm.ID, Name: vm.Name, UUID: vm.UUID}
+		if len(vm.Addresses) > 0 {
+			was.Address = vm.Addresses[0]
+		}
+		s.letGo(was)
 	}
 	return len(s.LetGo) > n
 }

@@ -60,7 +60,7 @@ type Page struct {
 	slots   chan struct{}
 
 	mu     sync.Mutex
-	ended  <-chan struct{} // of the newest Run; nil before the first
+	ended  <-chan struct{} // of the newest Begin; nil before the first
 	boards map[topic]*board
 }
 
@@ -103,12 +103,16 @@ func Paths() (pages, others []string) {
 // ServeHTTP answers what is in Paths.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHTTP(w, r) }
 
-// Run samples the groups for the charts until ctx ends. When it does, every page
-// that is told of changes is left, so that a server that stops need not wait.
-func (p *Page) Run(ctx context.Context) {
+// Begin has every page that is told of changes be left when ctx ends, so that a server
+// that stops need not wait. It holds for those that come after it.
+func (p *Page) Begin(ctx context.Context) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.ended = ctx.Done()
-	p.mu.Unlock()
+}
+
+// Run samples the groups for the charts until ctx ends.
+func (p *Page) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
