@@ -59,7 +59,7 @@ webhooks:
     url: http://DEAD/services/CANARYpath0123456789abcdef
     secret_file: hook.secret
     max_tries: 1
-    http_client: {proxy_url: "http://u:CANARYproxy0123456789abcdef@DEAD"}
+    http_client: {proxy_url: "http://u:p@CANARYproxy0123456789abcdef@DEAD"}
 providers:
   sim:
     simulated: {boot_time: 50ms}
@@ -215,7 +215,7 @@ func TestNoSecretIsEverShown(t *testing.T) {
 	}
 	run("doctor", "--config.file", file, "--url", "http://"+address, "--token-file", filepath.Join(dir, "ops.token"), "--timeout", "10s")
 	run("groups", "--url", "http://u:"+canary("url")+"@"+dead)
-	run("groups", "--url", "ftp://u:"+canary("url")+"@"+dead)
+	run("groups", "--url", "ftp://u:p@"+canary("url")+"@"+dead)
 	run("groups", "--url", "http://u:"+canary("url")+"@%zz")
 
 	// What is malformed: the reason is told, the secret is not.
@@ -239,7 +239,7 @@ func TestNoSecretIsEverShown(t *testing.T) {
 			write("scalehook.yml", strings.Replace(secretConfig, "url: http://DENY/\n", "url: http://u:CANARYurl0123456789abcdef@DENY/?a=b\n", 1))
 		},
 		"a password in a broken URL of Prometheus": func() {
-			write("scalehook.yml", strings.Replace(secretConfig, "url: http://DENY/\n", "url: \"http://u:CANARYurl0123456789abcdef@%zz/\"\n", 1))
+			write("scalehook.yml", strings.Replace(secretConfig, "url: http://DENY/\n", "url: \"http://u:p@CANARYurl0123456789abcdef@%zz/\"\n", 1))
 		},
 		"a password in the URL of Alertmanager": func() {
 			write("scalehook.yml", strings.Replace(secretConfig, "- url: http://DENY\n", "- url: http://u:CANARYurl0123456789abcdef@DENY/?a=b\n", 1))
@@ -251,7 +251,7 @@ func TestNoSecretIsEverShown(t *testing.T) {
 			write("scalehook.yml", strings.Replace(secretConfig, "abcdef@DEAD", "abcdef@%zz", 1))
 		},
 		"a password in a service's URL": func() {
-			write("scalehook.yml", strings.Replace(secretConfig, "{cloud: one,", `{endpoints: {compute: "ftp://u:CANARYurl0123456789abcdef@DEAD"}, cloud: one,`, 1))
+			write("scalehook.yml", strings.Replace(secretConfig, "{cloud: one,", `{endpoints: {compute: "ftp://u:p@CANARYurl0123456789abcdef@DEAD"}, cloud: one,`, 1))
 		},
 		"broken YAML": func() { write("scalehook.yml", secretConfig+"\n  x: CANARYsyntax0123456789abcdef: [\n") },
 		"a password of the wrong type in clouds.yaml": func() {

@@ -40,8 +40,9 @@ type redactor struct {
 var secretKey = regexp.MustCompile(`(?i)(pass(word|wd|phrase)?|secret|credentials?|token|private_?key|cookie|authorization)$`)
 
 // userinfo is a name and a password in an URL, or what may be a token alone; the user
-// of qemu+ssh://root@host is neither.
-var userinfo = regexp.MustCompile(`://[^/@\s:]*:[^/@\s]+@|(https?)://[^/@\s]+@`)
+// of qemu+ssh://root@host is neither. It ends at the last @ before a slash, since a
+// password may hold one, and ?, # and : as well.
+var userinfo = regexp.MustCompile(`://[^/\s:]*:[^/\s]+@|(https?)://[^/\s]+@`)
 
 // withoutUserinfo hides it.
 func withoutUserinfo(text string) string {

@@ -17,13 +17,13 @@ prometheus:
     basic_auth: {username: u, password: &p hunter2hunter2}
     http_headers: {X-Key: {values: [a]}}
     tls_config: {ca_file: ca.pem}
-    proxy_url: http://u:hunter2hunter2@proxy.example:3128
+    proxy_url: http://u:p@hunter2:@hunter2@proxy.example:3128
 webhooks:
   - {name: chat, url: "https://hooks.example/T/hunter2", secret_file: key}
   - {name: own, url: "https://own.example", secret_file: key}
 providers:
   sim: {simulated: {}}
-  kvm: {libvirt: {uri: "qemu+ssh://root@host/system"}}
+  kvm: {libvirt: {uri: "qemu+ssh://root@host:22/system?keyfile=/a:b@c"}}
 balancers:
   pool: {simulated: {provider: sim}}
 groups:
@@ -42,7 +42,7 @@ webhooks:
     - {name: own, url: "https://own.example", secret_file: key}
 providers:
     sim: {simulated: {}}
-    kvm: {libvirt: {uri: "qemu+ssh://root@host/system"}}
+    kvm: {libvirt: {uri: "qemu+ssh://root@host:22/system?keyfile=/a:b@c"}}
 balancers:
     pool: {simulated: {provider: sim}}
 groups:
