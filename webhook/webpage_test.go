@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -185,12 +186,19 @@ type piece struct {
 
 func listen(t *testing.T, address string) *stream {
 	t.Helper()
+	return listenFrom(t, "127.0.0.1", address)
+}
+
+// listenFrom is listen of a client with that address.
+func listenFrom(t *testing.T, client, address string) *stream {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -374,7 +382,22 @@ func TestStreamsAreCountedAndBoundedAndEndWithTheServer(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("one more is answered %s %v", resp.Status, resp.Header)
 	}
-	open[0].cancel()
+	resp, err = httpClient(nil).Get(address + "/events/ghost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("the events of a group that is not are answered %s", resp.Status)
+	}
+	other := listenFrom(t, "127.0.0.2", address+"/events")
+	other.await("hello")
+	for {
+		if _, more := open[0].next(); !more {
+			break // the oldest of the address that holds all
+		}
+	}
+	open[1].cancel()
 	testenv.Eventually(t, 10*time.Second, "room for another", func() error {
 		if got := gauge(t, opts, "scalehook_webhook_event_streams"); got != 99 {
 			return fmt.Errorf("%v streams", got)
@@ -390,7 +413,7 @@ func TestStreamsAreCountedAndBoundedAndEndWithTheServer(t *testing.T) {
 		t.Errorf("the server took %s to end", took)
 	}
 	for {
-		if _, more := open[1].next(); !more {
+		if _, more := open[2].next(); !more {
 			break
 		}
 	}

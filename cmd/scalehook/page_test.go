@@ -118,6 +118,32 @@ func TestThePageInABrowser(t *testing.T) {
 	tab.AwaitText("#order-wrong", "over max 3")
 	tab.Press(kb.Escape)
 
+	// What comes of an order is not said in the dialog of the next one.
+	for _, end := range []struct{ how, want string }{{"answer", "over max 3"}, {"fail", "Scale out, web: No answer"}} {
+		focused(`[data-order="scale-out"]`)
+		tab.Run(`{
+			const real = fetch;
+			window.fetch = (...asked) => new Promise((answer, fail) => {
+				window.fetch = real;
+				window.late = {answer: () => real(...asked).then(answer, fail), fail: () => fail(new TypeError("lost"))};
+			});
+		}`)
+		tab.Press(kb.Enter)
+		tab.AwaitText("#order-what", "desired 3 to 4, max 3")
+		tab.Press(kb.Enter)
+		tab.Await("an order under way", "window.late !== undefined")
+		tab.Press(kb.Escape)
+		tab.Run(`document.querySelector('[data-order="pause"]').click()`)
+		tab.AwaitText("#order-title", "Pause")
+		tab.Run("window.late." + end.how + "(); delete window.late")
+		tab.Await("the end of the order", `!document.getElementById("order-go").hasAttribute("aria-busy")`)
+		if wrong, button := tab.Text("#order-wrong"), tab.Text("#order-go"); wrong != "" || button != "Pause" {
+			t.Errorf("the dialog of another order says %q, and %q on its button", wrong, button)
+		}
+		tab.AwaitText("#result", end.want)
+		tab.Press(kb.Escape)
+	}
+
 	// One instance, and the group as a whole.
 	focus(`[data-name="web-3"]`)
 	tab.Press(kb.Enter)

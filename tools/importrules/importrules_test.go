@@ -29,7 +29,7 @@ var packages = []string{
 	"internal/balancer/haproxy", "internal/balancer/direct", "internal/balancer/octavia",
 	"internal/source/prometheus", "internal/source/alertmanager", "internal/source/ask",
 	"internal/api", "internal/client", "internal/top", "internal/config", "internal/testenv", "internal/fault",
-	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor", "internal/manpage", "internal/schemagen", "internal/audit", "internal/words",
+	"internal/cloud", "internal/firstboot", "internal/provision", "internal/host", "internal/delivery", "internal/suggest", "internal/doctor", "internal/manpage", "internal/schemagen", "internal/audit", "internal/words", "webhook/webpage",
 }
 
 // drivers are those of them that only the configuration and the wiring name.
@@ -47,7 +47,8 @@ func arrows() map[string][]string {
 		"deploy":          nil,
 		"internal/api":    nil,
 		"internal/new":    nil,
-		"webhook":         append([]string{"internal/api", "internal/audit", "internal/words"}, contracts...),
+		"webhook":         append([]string{"internal/api", "internal/audit", "webhook/webpage"}, contracts...),
+		"webhook/webpage": append([]string{"internal/api", "internal/words"}, contracts...),
 		"internal/engine": contracts,
 		"internal/store":  contracts,
 		"internal/client": {"internal/api"},

@@ -57,7 +57,7 @@ type Page struct {
 	history *history
 	mux     *http.ServeMux
 	streams prometheus.Gauge
-	slots   chan struct{}
+	seats   *seats
 
 	mu     sync.Mutex
 	ended  <-chan struct{} // of the newest Begin; nil before the first
@@ -77,7 +77,7 @@ func New(opts Options) (*Page, error) {
 	}
 	p := &Page{
 		opts: opts, log: opts.Logger, assets: loadAssets(), history: newHistory(), mux: http.NewServeMux(),
-		slots: make(chan struct{}, opts.MaxStreams), boards: map[topic]*board{},
+		seats: newSeats(opts.MaxStreams), boards: map[topic]*board{},
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "scalehook_webhook_event_streams",
 			Help: "Open web pages that are told of changes.",

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/scalehook/scalehook/internal/scaling"
 )
 
 const (
@@ -18,8 +20,10 @@ const (
 	// sendTimeout is how long a page may take to read what it is sent.
 	sendTimeout = 10 * time.Second
 	// share is how much of the time looking for changes may take: a look that took
-	// long is not repeated soon.
-	share = 20
+	// long is not repeated soon, but after longestRest, since a page that is sent
+	// beats meanwhile calls itself live.
+	share       = 20
+	longestRest = 10 * time.Second
 )
 
 // board is what pages about the same topic look like, made once for all of them.
@@ -56,8 +60,11 @@ func (p *Page) watch(t topic) (b *board, release func()) {
 func (b *board) look(ctx context.Context, p *Page, t topic) ([]part, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// A tenth less, since the pages that look do it as often.
-	if age := time.Since(b.at); age < max(p.opts.Live*9/10, share*b.took) {
+	rest := p.opts.Live * 9 / 10 // a tenth less, since the pages that look do it as often
+	if b.err == nil {            // that it is over is news that must not wait
+		rest = max(rest, min(share*b.took, longestRest))
+	}
+	if time.Since(b.at) < rest {
 		return b.parts, b.err
 	}
 	began := time.Now()
@@ -86,15 +93,18 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	select {
-	case p.slots <- struct{}{}:
-	default:
+	if err := p.knows(r.Context(), t); err != nil {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	seat := p.seats.take(addressOf(r))
+	if seat == nil {
 		w.Header().Set("Retry-After", "10")
-		http.Error(w, fmt.Sprintf("%d pages are told of changes already", cap(p.slots)), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("%d pages are told of changes already", p.seats.most), http.StatusServiceUnavailable)
 		return
 	}
 	p.streams.Inc()
-	defer func() { p.streams.Dec(); <-p.slots }()
+	defer func() { p.streams.Dec(); p.seats.leave(seat) }()
 	p.mu.Lock()
 	ended := p.ended
 	p.mu.Unlock()
@@ -132,9 +142,25 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-ended:
 			return
+		case <-seat.lost:
+			p.log.Debug("a stream ended: its place went to another address", "address", seat.address)
+			return
 		case <-tick.C:
 		}
 	}
+}
+
+// knows reports a group that is not. Where the engine says nothing, the stream says so.
+func (p *Page) knows(ctx context.Context, t topic) error {
+	if t.group == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, fmt.Errorf("no answer within %s", lookTimeout))
+	defer cancel()
+	if _, err := p.opts.Viewer.Group(ctx, t.group); errors.Is(err, scaling.ErrUnknownGroup) {
+		return err
+	}
+	return nil
 }
 
 // stream is the way to one page, and what it knows.

@@ -469,16 +469,19 @@
       if (order === now) dialog.close();
       tell(`${now.about.group}: ${told.message}${told.replayed ? " (it was taken before)" : ""}`);
     } catch (error) {
+      // The dialog may be about another order by now, which this is no answer to.
+      const shown = order === now && dialog.open;
+      const say = shown ? refuse : (text) => tell(`${k.title}, ${now.about.group}: ${text}`);
       if (error instanceof Refusal) {
-        refuse(`Refused: ${error.message}`);
+        say(`Refused: ${error.message}`);
         if (error.kind === "unauthorized") {
           sessionStorage.removeItem(kept);
           identify();
         }
       } else {
         now.sent = true;
-        $("order-go").textContent = "Send it again";
-        refuse("No answer: whether it was taken is not known. Sent again, the same order is never carried out twice.");
+        if (shown) $("order-go").textContent = "Send it again";
+        say(`No answer: whether it was taken is not known.${shown ? " Sent again, the same order is never carried out twice." : ""}`);
       }
     } finally {
       sending = false;
@@ -486,7 +489,8 @@
     }
   });
 
-  dialog.addEventListener("close", () => { order = null; });
+  // The event may come when the dialog is open again already.
+  dialog.addEventListener("close", () => { if (!dialog.open) order = null; });
 
   // The orders for one instance are chosen in a dialog of their own.
   let chosen = null;
