@@ -40,6 +40,13 @@ type limiter struct {
 
 func newLimiter() limiter { return limiter{senders: map[string]*bucket{}} }
 
+// skipped notes refusals that were allowed and not written all the same.
+func (l *limiter) skipped(n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unwritten += n
+}
+
 // allow reports whether a refusal may be written, and how many before it were not.
 func (l *limiter) allow(from string, now time.Time) (unwritten uint64, ok bool) {
 	l.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +19,9 @@ import (
 // mode is the file's: whoever is in its group may read it.
 const mode = 0o640
 
+// mostWaiting bounds the refusals that wait for a disk that takes its time.
+const mostWaiting = 100
+
 // Log writes entries. Several goroutines may use it.
 type Log struct {
 	path string // empty: to log
@@ -27,17 +31,25 @@ type Log struct {
 	failed  prometheus.Counter
 	dropped prometheus.Counter
 
-	mu    sync.Mutex
+	// What makes things durable; tests have others.
+	syncFile   func(*os.File) error
+	syncFolder func(string) error
+
+	mu    sync.Mutex // held while the disk takes its time
 	file  *os.File
+	named bool // the file's name is on the disk
 	torn  bool // the file may end within a line
 	limit limiter
+
+	waitMu  sync.Mutex
+	waiting []Entry // refusals; whoever unlocks mu writes them
 }
 
 // Open opens the file, makes it where it is missing, and proves that it can be
 // written. Without a name entries go to the log, at info and with audit=true.
 func Open(path string, log *slog.Logger, reg prometheus.Registerer) (*Log, error) {
 	l := &Log{
-		path: path, log: log, limit: newLimiter(),
+		path: path, log: log, limit: newLimiter(), syncFile: (*os.File).Sync, syncFolder: syncFolder,
 		written: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scalehook_audit_entries_total",
 			Help: "Entries written to the audit log, by outcome (asked, taken, refused, failed).",
@@ -72,11 +84,17 @@ func Open(path string, log *slog.Logger, reg prometheus.Registerer) (*Log, error
 
 // Write writes an entry and flushes it to the disk. An error means that it may not
 // be there: what it says must not be done.
-func (l *Log) Write(e Entry) error { return l.write(&e, true) }
+func (l *Log) Write(e Entry) error {
+	defer l.catchUp()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.write(&e, true)
+}
 
 // Refusal writes that somebody was turned away who proved nothing. Such entries are
 // bounded in number, for each sender and for all, and not flushed: nobody may fill
-// the disk, or slow it down, without a token. from is the sender's address.
+// the disk, or slow it down, without a token. from is the sender's address. It does not
+// wait for a flush that is under way: such an entry is written after it.
 func (l *Log) Refusal(from string, now time.Time, e Entry) {
 	unwritten, ok := l.limit.allow(from, now)
 	if !ok {
@@ -84,9 +102,44 @@ func (l *Log) Refusal(from string, now time.Time, e Entry) {
 		return
 	}
 	e.Unwritten = unwritten
-	_ = l.write(&e, false) // counted and logged; nothing was done that would need it
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	l.waitMu.Lock()
+	full := len(l.waiting) >= mostWaiting
+	if !full {
+		l.waiting = append(l.waiting, e)
+	}
+	l.waitMu.Unlock()
+	if full {
+		l.limit.skipped(unwritten + 1)
+		l.dropped.Inc()
+	}
+	l.catchUp()
 }
 
+// catchUp writes the refusals that wait, unless somebody else is at it: who unlocks mu
+// calls it again, so that none is left.
+func (l *Log) catchUp() {
+	for {
+		l.waitMu.Lock()
+		none := len(l.waiting) == 0
+		l.waitMu.Unlock()
+		if none || !l.mu.TryLock() {
+			return
+		}
+		l.waitMu.Lock()
+		list := l.waiting
+		l.waiting = nil
+		l.waitMu.Unlock()
+		for k := range list {
+			_ = l.write(&list[k], false) // counted and logged; nothing was done that would need it
+		}
+		l.mu.Unlock()
+	}
+}
+
+// write is called with mu held.
 func (l *Log) write(e *Entry, flush bool) error {
 	e.clean()
 	if e.Time.IsZero() {
@@ -115,8 +168,6 @@ func (l *Log) write(e *Entry, flush bool) error {
 
 // add appends a line in one call.
 func (l *Log) add(line []byte, flush bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if err := l.follow(); err != nil {
 		return err
 	}
@@ -130,10 +181,26 @@ func (l *Log) add(line []byte, flush bool) error {
 		return err
 	}
 	l.torn = false
-	if flush {
-		return l.file.Sync()
+	if !flush {
+		return nil
 	}
+	if err := l.syncFile(l.file); err != nil || l.named {
+		return err
+	}
+	// The lines of a file whose name a power cut takes are lost with it.
+	if err := l.syncFolder(filepath.Dir(l.path)); err != nil {
+		return err
+	}
+	l.named = true
 	return nil
+}
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // follow opens the file again if its name means another one, or none: it was
@@ -182,7 +249,7 @@ func (l *Log) reopen() error {
 		return errors.Join(err, file.Close())
 	}
 	old := l.file
-	l.file, l.torn = file, torn
+	l.file, l.named, l.torn = file, false, torn
 	if old != nil {
 		if err := old.Close(); err != nil {
 			l.log.Warn("the audit log before its rotation did not close", "file", l.path, "err", err)

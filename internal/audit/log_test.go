@@ -3,10 +3,12 @@ package audit_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -250,5 +252,81 @@ func TestManyWritersLoseNoLine(t *testing.T) {
 	two, broken2 := read(t, file)
 	if len(one)+len(two) != 80 || broken1+broken2 != 0 {
 		t.Errorf("%d + %d entries of 80, %d broken", len(one), len(two), broken1+broken2)
+	}
+}
+
+func TestTheNameOfANewFileIsFlushedToo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	l, _, _ := open(t, file)
+	var synced []string
+	var broken error
+	l.OnSync(func() error { synced = append(synced, "file"); return nil }, func() error { synced = append(synced, "folder"); return broken })
+	step := func(what, want string) {
+		t.Helper()
+		if got := strings.Join(synced, " "); got != want {
+			t.Errorf("%s: flushed %q, want %q", what, got, want)
+		}
+		synced = nil
+	}
+	write(t, l, "a")
+	step("the first entry", "file folder")
+	write(t, l, "b")
+	step("the second", "file")
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	l.Refusal("192.0.2.1", time.Now(), audit.Entry{ID: "c", Outcome: audit.Refused})
+	step("a refusal after the rotation", "")
+	broken = syscall.EIO
+	if err := l.Write(audit.Entry{ID: "d", Outcome: audit.Asked}); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the folder is not flushed: %v", err)
+	}
+	step("an entry whose folder cannot be flushed", "file folder")
+	broken = nil
+	write(t, l, "e")
+	step("the next", "file folder")
+	write(t, l, "f")
+	step("the one after it", "file")
+}
+
+func TestRefusalsDoNotWaitForADiskThatHangs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	l, reg, _ := open(t, file)
+	hangs, goesOn := make(chan struct{}), make(chan struct{})
+	l.OnSync(func() error { close(hangs); <-goesOn; return nil }, func() error { return nil })
+	wrote := make(chan error, 1)
+	go func() { wrote <- l.Write(audit.Entry{ID: "a", Outcome: audit.Asked}) }()
+	<-hangs
+	const more = 7
+	refused := make(chan struct{})
+	go func() {
+		defer close(refused)
+		now := time.Now()
+		for k := range audit.MostWaiting + more {
+			l.Refusal(strconv.Itoa(k), now.Add(time.Duration(k)*2*time.Second), audit.Entry{ID: "r", Outcome: audit.Refused})
+		}
+	}()
+	select {
+	case <-refused:
+	case <-time.After(20 * time.Second):
+		t.Error("a refusal waits for the flush of another entry")
+	}
+	close(goesOn)
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	<-refused
+	l.OnSync(func() error { return nil }, func() error { return nil })
+	if list, _ := read(t, file); len(list) != 1+audit.MostWaiting {
+		t.Errorf("%d entries, want the order and %d refusals", len(list), audit.MostWaiting)
+	}
+	l.Refusal("late", time.Now().Add(time.Hour), audit.Entry{ID: "late", Outcome: audit.Refused})
+	if list, _ := read(t, file); list[len(list)-1].Unwritten != more {
+		t.Errorf("the next one says %d unwritten, want %d", list[len(list)-1].Unwritten, more)
+	}
+	want := fmt.Sprintf("# HELP scalehook_audit_unwritten_refusals_total Refused requests that were not written to the audit log one by one, since there were too many.\n"+
+		"# TYPE scalehook_audit_unwritten_refusals_total counter\nscalehook_audit_unwritten_refusals_total %d\n", more)
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "scalehook_audit_unwritten_refusals_total"); err != nil {
+		t.Error(err)
 	}
 }
