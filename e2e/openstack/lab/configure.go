@@ -43,13 +43,15 @@ project_domain_name = Default
 region_name = %s`, AuthURL, user, s.Password, Region)
 }
 
-// AuthToken is the section with which a service checks its callers.
-func (s settings) AuthToken(user string) string {
+// AuthToken is the section with which a service checks its callers. Without its own
+// type there a service turns everybody away whose credential has access rules.
+func (s settings) AuthToken(user, serviceType string) string {
 	return fmt.Sprintf(`[keystone_authtoken]
 www_authenticate_uri = %s
 %s
+service_type = %s
 service_token_roles_required = true
-service_token_roles = service`, AuthURL, s.Auth(user))
+service_token_roles = service`, AuthURL, s.Auth(user), serviceType)
 }
 
 // Privileged are the sections of Neutron's helpers, which need no sudo here.

@@ -301,3 +301,27 @@ func TestWhatMentionsAPrefix(t *testing.T) {
 		t.Errorf("mentions (-want +got):\n%s", diff)
 	}
 }
+
+func TestWhichCallsAnAccessRuleAllows(t *testing.T) {
+	for _, c := range []struct {
+		rule, call string
+		want       bool
+	}{
+		{"/v2.1/servers", "/v2.1/servers", true},
+		{"/v2.1/servers", "/v2.1/servers/detail", false},
+		{"/v2.1/servers/*", "/v2.1/servers/detail", true},
+		{"/v2.1/servers/*", "/v2.1/servers/1/action", false},
+		{"/v2.1/servers/{id}/action", "/v2.1/servers/1/action", true},
+		{"/v2.1/**", "/v2.1/servers/1/action", true},
+		{"/v2.1/servers/*", "/v2.1/servers/", false},
+		{"/v2.1/servers", "/v2x1/servers", false},
+	} {
+		rule, call := Rule{"compute", "GET", c.rule}, Rule{"compute", "GET", c.call}
+		if got := rule.allows(call); got != c.want {
+			t.Errorf("%s allows %s = %v", rule, call, got)
+		}
+	}
+	if (Rule{"compute", "GET", "/**"}).allows(Rule{"network", "GET", "/v2.0/ports"}) || (Rule{"compute", "GET", "/**"}).allows(Rule{"compute", "PUT", "/v2.1/servers"}) {
+		t.Error("a rule allows another service or method")
+	}
+}
