@@ -63,7 +63,8 @@ func TestTheAccessRulesAreWhatProvisioningNeeds(t *testing.T) {
 	}
 	s.destroy(s.reopen(path))
 	s.made("routers", "router", row{"name": "pvnrules-router"})
-	adopting := s.open(s.file(append([]string{strings.ReplaceAll(siteFile[strings.Index(siteFile, "security_group:"):], "PREFIX", s.prefix), ""}, login...)...))
+	_, rest, _ := strings.Cut(strings.ReplaceAll(siteFile, "PREFIX", s.prefix), "security_group:")
+	adopting := s.open(s.file(append([]string{"security_group:" + rest, ""}, login...)...))
 	s.apply(adopting)
 	s.destroy(adopting)
 	if refused := record.Refused(); len(refused) != 0 {
