@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/scalehook/scalehook/internal/config"
 	"github.com/scalehook/scalehook/internal/engine"
@@ -209,8 +210,8 @@ func (w moreWithFaults) Snapshot(ctx context.Context, ref scaling.Ref, name stri
 }
 
 // PruneSnapshots implements scaling.Snapshotter.
-func (w moreWithFaults) PruneSnapshots(ctx context.Context, group string, keep int) error {
-	return around("provider.prune_snapshots", func() error { return w.more.PruneSnapshots(ctx, group, keep) })
+func (w moreWithFaults) PruneSnapshots(ctx context.Context, group string, keep int, from time.Time) error {
+	return around("provider.prune_snapshots", func() error { return w.more.PruneSnapshots(ctx, group, keep, from) })
 }
 
 // HasAddress implements scaling.Addresser; it asks nobody.
