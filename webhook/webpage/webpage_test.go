@@ -81,14 +81,11 @@ func TestChartsStayWithinTheirFrame(t *testing.T) {
 		var samples []sample
 		at := noon.Add(-2 * time.Hour)
 		for range rapid.IntRange(0, 300).Draw(t, "samples") {
-			at = at.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "seconds")) * time.Second)
+			at = at.Add(time.Duration(rapid.IntRange(0, 24).Draw(t, "seconds")) * time.Second) // 300 of them end at noon at the latest
 			samples = append(samples, sample{
 				at, rapid.SampledFrom([]float64{math.NaN(), 0, 0.3, 1, 9}).Draw(t, "cpu"),
 				rapid.IntRange(0, 9).Draw(t, "desired"), rapid.IntRange(0, 9).Draw(t, "in service"), rapid.IntRange(0, 9).Draw(t, "min"), rapid.IntRange(0, 9).Draw(t, "max"),
 			})
-		}
-		if at.After(noon) {
-			t.Skip("a chart ends now")
 		}
 		var g api.Group
 		g.Settings.High, g.Settings.Low = rapid.Float64Range(0, 1).Draw(t, "high"), rapid.Float64Range(0, 1).Draw(t, "low")
