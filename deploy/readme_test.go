@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/scalehook/scalehook/deploy"
+	"github.com/scalehook/scalehook/e2e/doc"
 	"github.com/scalehook/scalehook/internal/config"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
@@ -27,11 +28,13 @@ func commands(t *testing.T) string {
 		t.Fatal("README has no such section")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
+	blocks, err := doc.Blocks(section)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var lines strings.Builder
-	for line := range strings.Lines(section) {
-		if command, ok := strings.CutPrefix(line, "    "); ok {
-			lines.WriteString(command)
-		}
+	for _, b := range blocks {
+		lines.WriteString(b.Text)
 	}
 	return lines.String()
 }

@@ -39,15 +39,20 @@ const (
 	workUnits   = 20000
 )
 
-func TestTheTutorial(t *testing.T) {
-	needs := []testenv.Requirement{testenv.Root}
-	for _, program := range append(guest.Programs(), "unshare", "nsenter", "setpriv", "patch", "curl", "libvirtd", "virsh", "qemu-system-x86_64",
+// needs are those of the box and of what the pages type.
+func needs(t *testing.T) {
+	t.Helper()
+	all := []testenv.Requirement{testenv.Root}
+	for _, program := range append(guest.Programs(), "unshare", "nsenter", "setpriv", "patch", "curl", "openssl", "libvirtd", "virsh", "qemu-system-x86_64",
 		"dnsmasq", "haproxy", "prometheus", "prometheus-alertmanager", "promtool", "amtool", "strip", "systemd-sysusers", "deb-systemd-helper", "bash") {
-		needs = append(needs, testenv.Program(program))
+		all = append(all, testenv.Program(program))
 	}
-	testenv.Need(t, needs...)
+	testenv.Need(t, all...)
+}
 
-	blocks := readPage(t)
+func TestTheTutorial(t *testing.T) {
+	needs(t)
+	blocks := readPage(t, pagePath)
 	packages := pack(t)
 	b := newBox(t)
 	// A guest that gets no CPU, of a machine with few, is not busy.
