@@ -3,13 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
-)
 
-// The intervals of the demo's monitoring: the fast profile, so that a run takes
-// minutes. The rules are the product's own, rendered for them.
-const (
-	scrapeInterval = "1s"
-	rateWindow     = "4s"
+	"github.com/scalehook/scalehook/e2e/chain"
 )
 
 const (
@@ -23,86 +18,6 @@ const (
 
 // templateVolume is the base image's name in the pool.
 const templateVolume = "base-template.qcow2"
-
-// prometheusConfig scrapes both programs and posts to Alertmanager.
-func prometheusConfig(rules string) string {
-	return fmt.Sprintf(`global:
-  scrape_interval: %[1]s
-  scrape_timeout: %[1]s
-  evaluation_interval: %[1]s
-rule_files: [%[2]q]
-alerting:
-  alertmanagers: [{static_configs: [{targets: [%[3]q]}]}]
-scrape_configs:
-  - {job_name: scalehook-exporter, static_configs: [{targets: [%[4]q]}]}
-  - {job_name: scalehook, static_configs: [{targets: [%[5]q]}]}
-`, scrapeInterval, rules, alertmanagerAddr, exporterAddr, serverAddr)
-}
-
-// alertmanagerConfig routes the scaling signals and the heartbeat to scalehook, and
-// nothing else.
-func alertmanagerConfig(token string) string {
-	return fmt.Sprintf(`route:
-  receiver: nobody
-  routes:
-    - matchers: ['scalehook_signal=~"high|low"']
-      receiver: scalehook
-      group_by: [scaling_group]
-      group_wait: 0s
-      group_interval: 1s
-      repeat_interval: 10s
-    - {matchers: ['scalehook_heartbeat="true"'], receiver: scalehook}
-receivers:
-  - name: nobody
-  - name: scalehook
-    webhook_configs:
-      - url: http://%s/api/v1/alertmanager
-        send_resolved: true
-        max_alerts: 0
-        http_config:
-          follow_redirects: false
-          authorization: {type: Bearer, credentials_file: %q}
-`, serverAddr, token)
-}
-
-// haproxyConfig hides nothing: no retries, no redispatch, so that whatever the
-// balancer does wrong reaches the client. The backend is in a file of its own.
-func haproxyConfig() string {
-	return fmt.Sprintf(`global
-  stats socket {{stats}} mode 600 level admin expose-fd listeners
-  maxconn 2000
-  nbthread 1
-defaults
-  mode http
-  timeout connect 3s
-  timeout client 60s
-  timeout server 60s
-  timeout http-keep-alive 60s
-  timeout check 15s
-  option idle-close-on-response
-  retries 0
-  no option redispatch
-frontend clients
-  bind %s
-  default_backend web
-`, haproxyAddr)
-}
-
-// backendTemplate is the complete backend section that scalehook writes, with the
-// members in service, so that a reload by anybody finds them.
-const backendTemplate = `backend web
-  balance leastconn
-  option httpchk GET /health
-{{- range .Servers}}
-  server {{.Name}} {{.Address}} {{.Options}}
-{{- end}}
-`
-
-// emptyBackend is what HAProxy starts with.
-const emptyBackend = `backend web
-  balance leastconn
-  option httpchk GET /health
-`
 
 // slowStart is the guests' user-data: the service listens only some seconds after
 // the address is there, as real ones do, so that joining has to wait for it.
@@ -185,7 +100,7 @@ groups:
       backend: web
       check: {inter: 500ms, rise: 1, fall: 2}%[23]s
     port: 80
-`, scrapeInterval, rateWindow, prometheusAddr, alertmanagerAddr, w.alertsToken, w.operatorToken,
+`, chain.ScrapeInterval, chain.RateWindow, prometheusAddr, alertmanagerAddr, w.alertsToken, w.operatorToken,
 		w.lab.URI(), w.haproxy.AdminSocket, master, g.name, g.min, g.max, g.high, g.low, drain, g.victim, g.onRemove, g.vmName, adopt,
 		templateVolume, w.domainType, w.lab.Path("user-data"), fragment, receiverAddr, w.webhookSecret)
 }

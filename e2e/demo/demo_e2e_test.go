@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/scalehook/scalehook/e2e/lab"
+	"github.com/scalehook/scalehook/e2e/report"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
@@ -36,7 +37,7 @@ func programs(t *testing.T) string {
 }
 
 // runDemo runs the demo and returns its report, its output and whether it passed.
-func runDemo(t *testing.T, bin string, args ...string) (report, string, bool) {
+func runDemo(t *testing.T, bin string, args ...string) (report.Run, string, bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
@@ -51,7 +52,7 @@ func runDemo(t *testing.T, bin string, args ...string) (report, string, bool) {
 	if rerr != nil {
 		t.Fatalf("no report: %v\n%s", rerr, out.String())
 	}
-	var rep report
+	var rep report.Run
 	if err := json.Unmarshal(raw, &rep); err != nil {
 		t.Fatalf("report: %v", err)
 	}

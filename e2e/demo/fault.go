@@ -5,13 +5,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/scalehook/scalehook/e2e/report"
 )
 
 // startFault begins what --fault does wrong. no-drain is a drain deadline of no
 // time and stands in the configuration; the others act on HAProxy behind
 // scalehook's back, with its configuration weakened where the product would
 // otherwise prevent the loss.
-func (w *world) startFault(ctx context.Context, res *result) error {
+func (w *world) startFault(ctx context.Context, res *report.Scenario) error {
 	var do func(context.Context)
 	switch w.fault {
 	case faultJoinUnchecked:
@@ -54,7 +56,7 @@ func (w *world) joinUnchecked(ctx context.Context) {
 // reloadMidDrain reloads HAProxy once a member drains, as anybody may. With the
 // fragment and the master socket nothing is lost by it; without them, as the fault
 // has it, HAProxy comes up without any member.
-func (w *world) reloadMidDrain(ctx context.Context, res *result) {
+func (w *world) reloadMidDrain(ctx context.Context, res *report.Scenario) {
 	for each(ctx, 50*time.Millisecond) {
 		stat, err := w.haproxy.Run(ctx, "show stat")
 		if err != nil || !strings.Contains(stat, "DRAIN") {
@@ -67,7 +69,7 @@ func (w *world) reloadMidDrain(ctx context.Context, res *result) {
 		for _, i := range g.Instances {
 			if i.State == "draining" {
 				if err := w.haproxy.Reload(ctx); err != nil {
-					res.fail("reload HAProxy: %v", err)
+					res.Fail("reload HAProxy: %v", err)
 				}
 				w.reloaded.Store(true)
 				return

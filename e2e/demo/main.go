@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/scalehook/scalehook/e2e/lab"
+	"github.com/scalehook/scalehook/e2e/report"
 )
 
 // What --fault can do wrong.
@@ -93,11 +94,11 @@ func run(ctx context.Context, o options) (err error) {
 	defer cancel()
 
 	scr := newScreen(os.Stdout)
-	rep := newReport(o)
+	rep := report.New(o.fault)
 	defer func() {
-		rep.finish(err)
-		werr := rep.write(o.report)
-		rep.print(os.Stdout)
+		rep.Finish(err)
+		werr := rep.Write(o.report)
+		rep.Print(os.Stdout, "no request lost, nothing left behind")
 		err = errors.Join(err, werr)
 	}()
 	for _, s := range scenarios() {
@@ -111,46 +112,46 @@ func run(ctx context.Context, o options) (err error) {
 	if len(rep.Scenarios) == 0 {
 		return fmt.Errorf("--scenario=%s: want kvm-autoscaler, handover or all", o.scenario)
 	}
-	return rep.verdict()
+	return rep.Verdict()
 }
 
 // runScenario runs one scenario in a lab of its own and judges it.
-func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, rep *report, s scenario) (err error) {
+func runScenario(ctx context.Context, o options, log *slog.Logger, scr *screen, rep *report.Run, s scenario) (err error) {
 	bin, err := filepath.Abs(o.bin)
 	if err != nil {
 		return fmt.Errorf("folder of the programs: %w", err)
 	}
-	res := rep.begin(s)
+	res := rep.Begin(s.group.name)
 	w, err := startWorld(ctx, o, bin, log, scr, s)
 	if w != nil {
 		defer func() { //nolint:contextcheck // tidies up after an interrupt too, with time limits of its own
 			if cerr := w.close(); cerr != nil {
-				res.fail("the lab left something behind: %v", cerr)
+				res.Fail("the lab left something behind: %v", cerr)
 			}
 		}()
 	}
 	if err != nil {
-		res.fail("set-up: %v", err)
+		res.Fail("set-up: %v", err)
 		return err
 	}
 	rep.Accelerator = w.domainType
 	err = s.run(ctx, w, res)
 	if ctx.Err() != nil {
-		res.fail("interrupted")
+		res.Fail("interrupted")
 		return ctx.Err() // what was shown is enough; the world is taken down
 	}
 	if err != nil {
-		res.fail("%v", err)
+		res.Fail("%v", err)
 		if w.fault == faultNone {
 			w.dumpLogs(os.Stdout)
 		}
 	}
-	res.complete = err == nil
-	if res.complete && w.fault == faultNone {
+	complete := err == nil
+	if complete && w.fault == faultNone {
 		w.askDashboards(ctx, res)
 		w.askDoctor(ctx, res)
 	}
-	w.judge(ctx, res)
+	w.judge(ctx, res, complete)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/scalehook/scalehook/e2e/loadgen"
+	"github.com/scalehook/scalehook/e2e/report"
 	"github.com/scalehook/scalehook/internal/api"
 )
 
@@ -19,7 +20,7 @@ type scenario struct {
 	title     string
 	group     groupConfig
 	baselines []string
-	run       func(context.Context, *world, *result) error
+	run       func(context.Context, *world, *report.Scenario) error
 }
 
 // Time limits of a phase. They are wide, since the machine may be busy; the
@@ -64,28 +65,44 @@ func settled(cond func(api.Group) bool) func(api.Group) bool {
 	}
 }
 
-func runAutoscaler(ctx context.Context, w *world, res *result) error {
-	if err := res.phase(ctx, w, "filled up to min without an alert", launchLimit, settled(names("autoscale-1")), expect{kind: "fill", cause: "bounds"}); err != nil {
+// busyClients keep guests of one vCPU busy in a closed loop: enough for three of
+// them, few enough for two cores.
+const busyClients = 6
+
+// workUnits makes a busy request cost the guest some 50 ms of CPU under TCG, so
+// that the guests are what is busy and not the balancer and the load generator.
+const workUnits = 20000
+
+// startLoad begins to send through HAProxy, and what --fault does wrong.
+func (w *world) startLoad(ctx context.Context, res *report.Scenario) (err error) {
+	if w.load, err = report.StartLoad(ctx, loadgen.Options{Target: haproxyAddr, Dial: w.lab.DialContext, WorkUnits: workUnits}); err != nil {
+		return err
+	}
+	return w.startFault(ctx, res)
+}
+
+func runAutoscaler(ctx context.Context, w *world, res *report.Scenario) error {
+	if err := w.phase(ctx, res, "filled up to min without an alert", launchLimit, settled(names("autoscale-1")), report.Expect{Kind: "fill", Cause: "bounds"}); err != nil {
 		return err
 	}
 	if err := w.startLoad(ctx, res); err != nil {
 		return err
 	}
-	w.load.busy(true)
-	if err := res.phase(ctx, w, "load: 1 to 2", launchLimit, names("autoscale-1", "autoscale-2"), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
+	w.load.SetLoad(busyClients)
+	if err := w.phase(ctx, res, "load: 1 to 2", launchLimit, names("autoscale-1", "autoscale-2"), report.Expect{Kind: "scale_out", Cause: "alert", Signal: "high"}); err != nil {
 		return err
 	}
-	if err := res.phase(ctx, w, "still busy: 2 to 3", launchLimit, settled(names("autoscale-1", "autoscale-2", "autoscale-3")), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
+	if err := w.phase(ctx, res, "still busy: 2 to 3", launchLimit, settled(names("autoscale-1", "autoscale-2", "autoscale-3")), report.Expect{Kind: "scale_out", Cause: "alert", Signal: "high"}); err != nil {
 		return err
 	}
 	if err := holdsAtMax(ctx, w, res); err != nil {
 		return err
 	}
-	w.load.busy(false)
-	if err := res.phase(ctx, w, "load ends: 3 to 2, the newest goes", removeLimit, settled(names("autoscale-1", "autoscale-2")), expect{kind: "scale_in", cause: "alert", signal: "low"}); err != nil {
+	w.load.SetLoad(0)
+	if err := w.phase(ctx, res, "load ends: 3 to 2, the newest goes", removeLimit, settled(names("autoscale-1", "autoscale-2")), report.Expect{Kind: "scale_in", Cause: "alert", Signal: "low"}); err != nil {
 		return err
 	}
-	if err := res.phase(ctx, w, "2 to 1", removeLimit, settled(names("autoscale-1")), expect{kind: "scale_in", cause: "alert", signal: "low"}); err != nil {
+	if err := w.phase(ctx, res, "2 to 1", removeLimit, settled(names("autoscale-1")), report.Expect{Kind: "scale_in", Cause: "alert", Signal: "low"}); err != nil {
 		return err
 	}
 	return w.stays(ctx, "holds at min", 10*time.Second, func(g api.Group) error {
@@ -100,7 +117,7 @@ func runAutoscaler(ctx context.Context, w *world, res *result) error {
 // and that it is max that prevents it: an order for one more is refused with it,
 // and while high stands the bounds gate fails. High cannot stand where fewer cores
 // than VMs are there to be busy; the report then says so.
-func holdsAtMax(ctx context.Context, w *world, res *result) error {
+func holdsAtMax(ctx context.Context, w *world, res *report.Scenario) error {
 	const phase = "holds at max"
 	var at max3
 	if err := w.stays(ctx, phase, 15*time.Second, at.look); err != nil {
@@ -110,7 +127,7 @@ func holdsAtMax(ctx context.Context, w *world, res *result) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", phase, err)
 	}
-	res.note("%s: %s", phase, note)
+	res.Note("%s: %s", phase, note)
 	_, err = operator[any](ctx, w, http.MethodPost, "/groups/"+w.group.name+"/scale-out", map[string]int{"count": 1})
 	if err == nil {
 		return fmt.Errorf("%s: an order for a fourth VM was taken", phase)
@@ -118,7 +135,7 @@ func holdsAtMax(ctx context.Context, w *world, res *result) error {
 	if text := err.Error(); !strings.Contains(text, "status 409") || !strings.Contains(text, "max 3") {
 		return fmt.Errorf("%s: an order for a fourth VM failed, but not because of max 3: %w", phase, err)
 	}
-	res.note("%s: an order for a fourth VM was refused: %v", phase, err)
+	res.Note("%s: an order for a fourth VM was refused: %v", phase, err)
 	return nil
 }
 
@@ -163,15 +180,15 @@ func (m *max3) judge() (string, error) {
 	return fmt.Sprintf("high stood in %d of %d looks, and each time the bounds gate failed: %s", m.high, m.looks, m.reason), nil
 }
 
-func runHandover(ctx context.Context, w *world, res *result) error {
-	if err := res.phase(ctx, w, "the baseline is adopted and serves", launchLimit, settled(names("vm-test")), expect{kind: "adopt", cause: "config"}); err != nil {
+func runHandover(ctx context.Context, w *world, res *report.Scenario) error {
+	if err := w.phase(ctx, res, "the baseline is adopted and serves", launchLimit, settled(names("vm-test")), report.Expect{Kind: "adopt", Cause: "config"}); err != nil {
 		return err
 	}
 	if err := w.startLoad(ctx, res); err != nil {
 		return err
 	}
-	w.load.busy(true)
-	if err := res.phase(ctx, w, "load: the clone joins, both serve", launchLimit, settled(names("vm-test", "vm-test-clone")), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
+	w.load.SetLoad(busyClients)
+	if err := w.phase(ctx, res, "load: the clone joins, both serve", launchLimit, settled(names("vm-test", "vm-test-clone")), report.Expect{Kind: "scale_out", Cause: "alert", Signal: "high"}); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -185,15 +202,15 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 	if err != nil {
 		return err
 	}
-	share := shares(w.load.gen.Records(), begun)
-	res.note("both serve: answered in that time: %s", split(share))
+	share := shares(w.load.Records(), begun)
+	res.Note("both serve: answered in that time: %s", report.Split(share))
 	for _, vm := range both {
 		if share[vm] == 0 {
-			return fmt.Errorf("both serve: %s answered nothing in that time: %s", vm, split(share))
+			return fmt.Errorf("both serve: %s answered nothing in that time: %s", vm, report.Split(share))
 		}
 	}
-	w.load.busy(false)
-	if err := res.phase(ctx, w, "load ends: the baseline is handed over to its clone", removeLimit, settled(names("vm-test-clone")), expect{kind: "handover", cause: "alert", signal: "low"}); err != nil {
+	w.load.SetLoad(0)
+	if err := w.phase(ctx, res, "load ends: the baseline is handed over to its clone", removeLimit, settled(names("vm-test-clone")), report.Expect{Kind: "handover", Cause: "alert", Signal: "low"}); err != nil {
 		return err
 	}
 	g, err := w.view(ctx)
@@ -209,7 +226,7 @@ func runHandover(ctx context.Context, w *world, res *result) error {
 	if _, err := operator[any](ctx, w, http.MethodPost, "/groups/"+w.group.name+"/handover", struct{}{}); err != nil {
 		return fmt.Errorf("manual handover: %w", err)
 	}
-	if err := res.phase(ctx, w, "one more handover, by a manual POST; HAProxy is reloaded in mid-drain", launchLimit+removeLimit, settled(names("vm-test-clone-2")), expect{kind: "handover", cause: "manual"}); err != nil {
+	if err := w.phase(ctx, res, "one more handover, by a manual POST; HAProxy is reloaded in mid-drain", launchLimit+removeLimit, settled(names("vm-test-clone-2")), report.Expect{Kind: "handover", Cause: "manual"}); err != nil {
 		return err
 	}
 	if g, err = w.view(ctx); err != nil {

@@ -17,8 +17,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/scalehook/scalehook/e2e/chain"
 	"github.com/scalehook/scalehook/e2e/guest"
 	"github.com/scalehook/scalehook/e2e/lab"
+	"github.com/scalehook/scalehook/e2e/report"
 	"github.com/scalehook/scalehook/internal/api"
 )
 
@@ -38,7 +40,7 @@ type world struct {
 	receiver                   *http.Server
 	group                      groupConfig
 	before                     lab.Snapshot
-	load                       *load
+	load                       *report.Load
 	stopFault                  func()
 	ready                      time.Time   // since when everything runs
 	reloaded                   atomic.Bool // HAProxy was reloaded in mid-drain
@@ -120,15 +122,15 @@ func (w *world) startHAProxy(ctx context.Context) (err error) {
 		return err
 	}
 	for file, text := range map[string]string{
-		w.fragmentFile():           emptyBackend,
-		w.lab.Path("backend.tmpl"): backendTemplate,
+		w.fragmentFile():           chain.EmptyBackend,
+		w.lab.Path("backend.tmpl"): chain.BackendTemplate,
 		w.lab.Path("user-data"):    slowStart,
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	w.haproxy, err = w.lab.StartHAProxy(ctx, lab.HAProxyOptions{Config: haproxyConfig(), Files: []string{w.fragmentFile()}})
+	w.haproxy, err = w.lab.StartHAProxy(ctx, lab.HAProxyOptions{Config: chain.HAProxy("{{stats}}", haproxyAddr), Files: []string{w.fragmentFile()}})
 	return err
 }
 
@@ -143,7 +145,7 @@ func (w *world) startExporter(ctx context.Context) error {
 
 func (w *world) startPrometheus(ctx context.Context) error {
 	rules := w.lab.Path("scalehook.rules.yml")
-	out, err := w.lab.Command(ctx, filepath.Join(w.bin, "scalehook"), "rules", "--scrape-interval", scrapeInterval).Output()
+	out, err := w.lab.Command(ctx, filepath.Join(w.bin, "scalehook"), "rules", "--scrape-interval", chain.ScrapeInterval).Output()
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, exit.Stderr)
@@ -151,7 +153,8 @@ func (w *world) startPrometheus(ctx context.Context) error {
 		return fmt.Errorf("scalehook rules: %w", err)
 	}
 	config := w.lab.Path("prometheus.yml")
-	if err := errors.Join(os.WriteFile(rules, out, 0o644), os.WriteFile(config, []byte(prometheusConfig(rules)), 0o644)); err != nil {
+	text := chain.Prometheus(rules, alertmanagerAddr, chain.Job{Name: "scalehook-exporter", Target: exporterAddr}, chain.Job{Name: "scalehook", Target: serverAddr})
+	if err := errors.Join(os.WriteFile(rules, out, 0o644), os.WriteFile(config, []byte(text), 0o644)); err != nil {
 		return err
 	}
 	_, err = w.lab.StartPrometheus(ctx, lab.PrometheusOptions{
@@ -165,7 +168,7 @@ func (w *world) startAlertmanager(ctx context.Context) error {
 	config := w.lab.Path("alertmanager.yml")
 	for file, text := range map[string]string{
 		w.alertsToken: "alerts-" + w.lab.Path() + "\n", w.operatorToken: "operator-" + w.lab.Path() + "\n",
-		config: alertmanagerConfig(w.alertsToken),
+		config: chain.Alertmanager(serverAddr, w.alertsToken),
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return err
@@ -290,9 +293,9 @@ func (w *world) await(ctx context.Context, what string, limit time.Duration, don
 				return g, nil
 			}
 		}
-		w.scr.waiting(what, time.Since(begun), last, w.load.status())
-		if w.fault != faultNone && w.load.lost() > 0 {
-			return last, errors.New("the fault was noticed: " + w.load.status())
+		w.scr.waiting(what, time.Since(begun), last, w.load.Status())
+		if w.fault != faultNone && w.load.Lost() > 0 {
+			return last, errors.New("the fault was noticed: " + w.load.Status())
 		}
 		select {
 		case <-ctx.Done():
@@ -318,7 +321,7 @@ func (w *world) stays(ctx context.Context, what string, d time.Duration, cond fu
 			w.scr.failed(what, time.Since(begun))
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		w.scr.waiting(what, time.Since(begun), g, w.load.status())
+		w.scr.waiting(what, time.Since(begun), g, w.load.Status())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -354,9 +357,7 @@ func (w *world) dumpLogs(out io.Writer) {
 // close takes the world down. Requests in flight end with it.
 func (w *world) close() error {
 	w.stopFault()
-	if w.load != nil {
-		w.load.cancel()
-	}
+	w.load.Cancel()
 	var err error
 	if w.lab != nil {
 		err = w.lab.Close()
@@ -364,8 +365,6 @@ func (w *world) close() error {
 	if w.receiver != nil {
 		err = errors.Join(err, w.receiver.Close())
 	}
-	if w.load != nil {
-		w.load.stop()
-	}
+	w.load.Stop()
 	return err
 }

@@ -1,6 +1,10 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/scalehook/scalehook/e2e/chain"
+)
 
 // serverConfig is one group on the simulated provider. The load is offered in
 // steps after the start.
@@ -14,7 +18,7 @@ func (t *tour) serverConfig() string {
 		load = "\n      load: {web: [{after: 8s, vcpus: 2.6}, {after: 40s, vcpus: 0.2}]}"
 	}
 	return fmt.Sprintf(`owner: tour
-monitoring: {scrape_interval: 1s, evaluation_interval: 1s, rate_window: 4s}
+monitoring: {scrape_interval: %s, evaluation_interval: %s, rate_window: %s}
 %stokens:
   - {name: tour, role: operator, file: %q}
 %swebhooks:
@@ -41,34 +45,13 @@ groups:
     provider: sim
     balancer: sim
     port: 80
-`, sources, t.path("operator.token"), tokens, t.hook, t.path("webhook.secret"), load, mode)
+`, chain.ScrapeInterval, chain.ScrapeInterval, chain.RateWindow, sources, t.path("operator.token"), tokens, t.hook, t.path("webhook.secret"), load, mode)
 }
 
 func (t *tour) prometheusConfig() string {
-	exporter := ""
+	jobs := []chain.Job{{Name: "scalehook", Target: t.server}}
 	if t.dashboards {
-		exporter = fmt.Sprintf("  - {job_name: scalehook-exporter, static_configs: [{targets: [%q]}]}\n", t.libvirt)
+		jobs = append(jobs, chain.Job{Name: "scalehook-exporter", Target: t.libvirt})
 	}
-	return fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
-rule_files: [%q]
-alerting:
-  alertmanagers: [{static_configs: [{targets: [%q]}]}]
-scrape_configs:
-  - {job_name: scalehook, static_configs: [{targets: [%q]}]}
-%s`, t.path("rules.yml"), t.alerts, t.server, exporter)
-}
-
-func (t *tour) alertmanagerConfig() string {
-	return fmt.Sprintf(`route:
-  receiver: nobody
-  routes:
-    - {matchers: ['scalehook_signal=~"high|low"'], receiver: scalehook, group_by: [scaling_group], group_wait: 0s, group_interval: 1s, repeat_interval: 10s}
-receivers:
-  - name: nobody
-  - name: scalehook
-    webhook_configs:
-      - url: http://%s/api/v1/alertmanager
-        send_resolved: true
-        http_config: {follow_redirects: false, authorization: {type: Bearer, credentials_file: %q}}
-`, t.server, t.path("alerts.token"))
+	return chain.Prometheus(t.path("rules.yml"), t.alerts, jobs...)
 }

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/scalehook/scalehook/e2e/chain"
 	"github.com/scalehook/scalehook/grafana"
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
@@ -133,7 +134,7 @@ func (t *tour) start(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("scalehook rules: %w", err)
 		}
-		files["rules.yml"], files["prometheus.yml"], files["alertmanager.yml"] = string(rules), t.prometheusConfig(), t.alertmanagerConfig()
+		files["rules.yml"], files["prometheus.yml"], files["alertmanager.yml"] = string(rules), t.prometheusConfig(), chain.Alertmanager(t.server, t.path("alerts.token"))
 	}
 	for name, text := range files {
 		if err := os.WriteFile(t.path(name), []byte(text), 0o600); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/scalehook/scalehook/e2e/loadgen"
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 	"github.com/scalehook/scalehook/e2e/openstack/stage"
+	"github.com/scalehook/scalehook/e2e/report"
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/cloud"
 	"github.com/scalehook/scalehook/internal/provider/openstack"
@@ -23,7 +24,7 @@ import (
 // bare is the scenario without a balancer: the group's floating IP leads to its
 // primary, and a handover moves it. New connections are probed all the time, and
 // some long requests are always under way.
-func (w *world) bare(ctx context.Context, res *result) error {
+func (w *world) bare(ctx context.Context, res *report.Scenario) error {
 	s, err := w.stage("bare")
 	if err != nil {
 		return err
@@ -55,7 +56,7 @@ func (w *world) bare(ctx context.Context, res *result) error {
 	if err != nil {
 		return err
 	}
-	if err := w.phase(ctx, res, srv, "filled up to min, the address is made", launchLimit, leads("bare-1"), expect{kind: "fill", cause: "bounds"}); err != nil {
+	if err := w.phase(ctx, res, srv, "filled up to min, the address is made", launchLimit, leads("bare-1"), report.Expect{Kind: "fill", Cause: "bounds"}); err != nil {
 		return err
 	}
 	g, err := srv.View(ctx)
@@ -65,7 +66,7 @@ func (w *world) bare(ctx context.Context, res *result) error {
 	target := net.JoinHostPort(g.PublicAddress, "80")
 	probes := startProbes(target, w.cloud.Namespace().DialContext) //nolint:contextcheck // it ends with the scenario
 	defer probes.stop()
-	if w.load, err = startLoad(ctx, loadgen.Options{
+	if w.load, err = report.StartLoad(ctx, loadgen.Options{
 		Target: target, Dial: w.cloud.Namespace().DialContext, Steady: 1, Sleepers: 4, TimeLimit: 15 * time.Second,
 	}); err != nil {
 		return err
@@ -75,15 +76,16 @@ func (w *world) bare(ctx context.Context, res *result) error {
 			return err
 		}
 	}
-	w.load.stop()
+	w.load.Stop()
 	w.load = nil
 	if err := w.moves(ctx, res, srv, probes); err != nil {
 		return err
 	}
-	if res.Activities, err = srv.All(ctx); err != nil {
+	all, err := srv.All(ctx)
+	if err != nil {
 		return err
 	}
-	res.extra()
+	res.Ended(all, true)
 	if err := w.empty(ctx, s, srv, "bare", config(0)); err != nil {
 		return err
 	}
@@ -127,13 +129,13 @@ func leads(name string) func(api.Group) error {
 }
 
 // handOver has the address handed over by an order, and notes what that cost.
-func (w *world) handOver(ctx context.Context, res *result, srv *stage.Server, probes *probes, n int) error {
+func (w *world) handOver(ctx context.Context, res *report.Scenario, srv *stage.Server, probes *probes, n int) error {
 	from, to := fmt.Sprintf("bare-%d", n), fmt.Sprintf("bare-%d", n+1)
 	begun := time.Now()
 	if _, err := srv.Handover(ctx, "bare", "", api.OrderRequest{}); err != nil {
 		return fmt.Errorf("order a handover: %w", err)
 	}
-	if err := w.phase(ctx, res, srv, fmt.Sprintf("handover by an order, %s to %s", from, to), launchLimit+removeLimit, leads(to), expect{kind: "handover", cause: "manual"}); err != nil {
+	if err := w.phase(ctx, res, srv, fmt.Sprintf("handover by an order, %s to %s", from, to), launchLimit+removeLimit, leads(to), report.Expect{Kind: "handover", Cause: "manual"}); err != nil {
 		return err
 	}
 	// Requests that were cut are known as such only at their time limit.
@@ -146,8 +148,8 @@ func (w *world) handOver(ctx context.Context, res *result, srv *stage.Server, pr
 	if err != nil {
 		return err
 	}
-	h := gap{From: from, To: to, Gap: g.length.Seconds() * 1000, Refused: g.lost}
-	for _, r := range w.load.gen.Records() {
+	h := report.Gap{From: from, To: to, Gap: g.length.Seconds() * 1000, Refused: g.lost}
+	for _, r := range w.load.Records() {
 		if r.Start.Before(moved) && r.Start.Add(r.Duration).After(moved) {
 			h.Open++
 			if r.Lost() {
@@ -155,7 +157,7 @@ func (w *world) handOver(ctx context.Context, res *result, srv *stage.Server, pr
 			}
 		}
 	}
-	res.handedOver(h)
+	handedOver(res, h)
 	return nil
 }
 
@@ -164,15 +166,15 @@ const longestGap = time.Second
 
 // handedOver notes a handover. One with a longer gap fails the run: scalehook makes one
 // update of the address, so that any longer one is that of a detach or a wrong order.
-func (r *result) handedOver(h gap) {
-	r.Handovers = append(r.Handovers, h)
+func handedOver(res *report.Scenario, h report.Gap) {
+	res.Handovers = append(res.Handovers, h)
 	if limit := longestGap.Seconds() * 1000; h.Gap > limit {
-		r.fail("handover %s to %s: no new connection was answered for %.0f ms, want at most %.0f ms", h.From, h.To, h.Gap, limit)
+		res.Fail("handover %s to %s: no new connection was answered for %.0f ms, want at most %.0f ms", h.From, h.To, h.Gap, limit)
 	}
 }
 
 // moves has the driver move the address to and fro between two guests in service.
-func (w *world) moves(ctx context.Context, res *result, srv *stage.Server, probes *probes) error {
+func (w *world) moves(ctx context.Context, res *report.Scenario, srv *stage.Server, probes *probes) error {
 	if w.o.moves == 0 {
 		return nil
 	}
@@ -180,7 +182,7 @@ func (w *world) moves(ctx context.Context, res *result, srv *stage.Server, probe
 		return err
 	}
 	names := []string{fmt.Sprintf("bare-%d", w.o.handover+1), fmt.Sprintf("bare-%d", w.o.handover+2)}
-	if err := w.phase(ctx, res, srv, "a second guest, for the moves", launchLimit, stage.Settled(names...), expect{kind: "scale_out", cause: "manual"}); err != nil {
+	if err := w.phase(ctx, res, srv, "a second guest, for the moves", launchLimit, stage.Settled(names...), report.Expect{Kind: "scale_out", Cause: "manual"}); err != nil {
 		return err
 	}
 	g, err := srv.View(ctx)
@@ -197,7 +199,7 @@ func (w *world) moves(ctx context.Context, res *result, srv *stage.Server, probe
 	return srv.Run(ctx)
 }
 
-func (w *world) moveToAndFro(ctx context.Context, res *result, g api.Group, probes *probes) error {
+func (w *world) moveToAndFro(ctx context.Context, res *report.Scenario, g api.Group, probes *probes) error {
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
 		return errors.New("the default transport is another")
@@ -237,7 +239,7 @@ func (w *world) moveToAndFro(ctx context.Context, res *result, g api.Group, prob
 	}
 	res.Moves = summarize(gaps, calls)
 	if res.Moves.P99 >= 1000 {
-		res.note("the aim, a p99 under 1 s, was missed")
+		res.Note("the aim, a p99 under 1 s, was missed")
 	}
 	return nil
 }

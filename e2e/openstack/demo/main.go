@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/scalehook/scalehook/e2e/report"
 )
 
 type options struct {
@@ -71,12 +73,13 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
-	rep := &report{Started: time.Now().UTC().Truncate(time.Second)}
+	rep := report.New("")
+	rep.Accelerator = "qemu"
 	scr := &screen{out: os.Stdout}
 	defer func() {
-		rep.finish(err)
-		werr := rep.write(o.report)
-		rep.print(os.Stdout)
+		rep.Finish(err)
+		werr := rep.Write(o.report)
+		rep.Print(os.Stdout, "no request lost behind the balancer, nothing left behind")
 		err = errors.Join(err, werr)
 	}()
 	w, err := startWorld(ctx, o, scr)
@@ -96,7 +99,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	for _, s := range []struct {
 		name, title string
-		run         func(*world, context.Context, *result) error
+		run         func(*world, context.Context, *report.Scenario) error
 	}{
 		{"seed", "60 / 20 %, vm-test behind HAProxy, one floating IP per member: load adds its clone, the end of load hands it over", (*world).seed},
 		{"bare", "one floating IP, no balancer: it moves with the primary", (*world).bare},
@@ -105,9 +108,9 @@ func run(ctx context.Context, o options) (err error) {
 			continue
 		}
 		scr.title("%s: %s", s.name, s.title)
-		res := rep.begin(s.name)
+		res := rep.Begin(s.name)
 		if err := s.run(w, ctx, res); err != nil {
-			res.fail("%v", err)
+			res.Fail("%v", err)
 			w.logs(os.Stdout)
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
@@ -115,5 +118,5 @@ func run(ctx context.Context, o options) (err error) {
 	if err := w.tidy(ctx); err != nil {
 		return fmt.Errorf("take away what was provisioned: %w", err)
 	}
-	return rep.verdict()
+	return rep.Verdict()
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/scalehook/scalehook/e2e/report"
 )
 
 // probeEvery is how often a new connection is opened, and so how finely a gap is
@@ -192,8 +194,8 @@ func (p *probes) await(ctx context.Context, server string, begun time.Time) erro
 }
 
 // summarize tells the distribution of gaps and of the calls that made them.
-func summarize(gaps, calls []time.Duration) *moves {
-	m := &moves{Count: len(gaps)}
+func summarize(gaps, calls []time.Duration) *report.Moves {
+	m := &report.Moves{Count: len(gaps)}
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	for _, g := range gaps {
 		m.Gaps = append(m.Gaps, ms(g))
@@ -202,6 +204,6 @@ func summarize(gaps, calls []time.Duration) *moves {
 	slices.Sort(calls)
 	rank := func(d []time.Duration, p int) float64 { return ms(d[max(0, (len(d)*p+99)/100-1)]) } // nearest rank
 	m.P50, m.P99, m.Max = rank(gaps, 50), rank(gaps, 99), ms(gaps[len(gaps)-1])
-	m.Call = latency{Count: len(calls), P50: rank(calls, 50), P99: rank(calls, 99)}
+	m.Call = report.Latency{Count: len(calls), P50: rank(calls, 50), P99: rank(calls, 99)}
 	return m
 }

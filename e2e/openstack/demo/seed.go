@@ -14,6 +14,7 @@ import (
 	"github.com/scalehook/scalehook/e2e/loadgen"
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 	"github.com/scalehook/scalehook/e2e/openstack/stage"
+	"github.com/scalehook/scalehook/e2e/report"
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/doctor"
 )
@@ -51,7 +52,7 @@ func (w *world) template() string {
 
 // seed is the seed's scenario: vm-test is adopted, high adds vm-test-clone and both
 // serve, low hands the baseline over to its clone.
-func (w *world) seed(ctx context.Context, res *result) error {
+func (w *world) seed(ctx context.Context, res *report.Scenario) error {
 	var addresses []floating
 	if err := w.client(ctx, &addresses, "floating", "ip", "list"); err != nil {
 		return err
@@ -76,21 +77,21 @@ func (w *world) seed(ctx context.Context, res *result) error {
 	if err != nil {
 		return err
 	}
-	if err := w.phase(ctx, res, srv, "the baseline is adopted and serves", launchLimit, stage.Settled(baseline), expect{kind: "adopt", cause: "config"}); err != nil {
+	if err := w.phase(ctx, res, srv, "the baseline is adopted and serves", launchLimit, stage.Settled(baseline), report.Expect{Kind: "adopt", Cause: "config"}); err != nil {
 		return err
 	}
-	if w.load, err = startLoad(ctx, loadgen.Options{Target: haproxy.Address, Dial: w.cloud.Namespace().DialContext, WorkUnits: workUnits}); err != nil {
+	if w.load, err = report.StartLoad(ctx, loadgen.Options{Target: haproxy.Address, Dial: w.cloud.Namespace().DialContext, WorkUnits: workUnits}); err != nil {
 		return err
 	}
-	w.load.busy(true)
-	if err := w.phase(ctx, res, srv, "high: the clone joins, both serve", launchLimit, stage.Settled(baseline, clone), expect{kind: "scale_out", cause: "alert", signal: "high"}); err != nil {
+	w.load.SetLoad(busyClients)
+	if err := w.phase(ctx, res, srv, "high: the clone joins, both serve", launchLimit, stage.Settled(baseline, clone), report.Expect{Kind: "scale_out", Cause: "alert", Signal: "high"}); err != nil {
 		return err
 	}
 	if err := w.bothServe(ctx, res, srv, haproxy); err != nil {
 		return err
 	}
-	w.load.busy(false)
-	if err := w.phase(ctx, res, srv, "low: the baseline is handed over to its clone", removeLimit, stage.Settled(clone), expect{kind: "handover", cause: "alert", signal: "low"}); err != nil {
+	w.load.SetLoad(0)
+	if err := w.phase(ctx, res, srv, "low: the baseline is handed over to its clone", removeLimit, stage.Settled(clone), report.Expect{Kind: "handover", Cause: "alert", Signal: "low"}); err != nil {
 		return err
 	}
 	g, err := srv.View(ctx)
@@ -106,12 +107,30 @@ func (w *world) seed(ctx context.Context, res *result) error {
 	if err := w.askDoctor(ctx, res, srv); err != nil {
 		return err
 	}
-	if res.Activities, err = srv.All(ctx); err != nil {
+	all, err := srv.All(ctx)
+	if err != nil {
 		return err
 	}
-	w.judge(ctx, res, res.Activities)
-	res.extra()
+	w.judge(ctx, res, all)
+	res.Ended(all, true)
 	return w.empty(ctx, s, srv, "web", config(0))
+}
+
+// busyClients keep two guests of one vCPU busy in a closed loop, and workUnits make
+// a request cost the guest so much CPU under TCG that it is busy, however long the way.
+const (
+	busyClients = 6
+	workUnits   = 60000
+)
+
+// judge holds every request against the guests' own books, and says whether the lab's
+// network was to blame.
+func (w *world) judge(ctx context.Context, res *report.Scenario, all []api.Activity) {
+	res.Judge(ctx, w.load, w.collector, all)
+	w.load = nil
+	if crashes, err := w.cloud.SwitchCrashes(); err != nil || len(crashes) > 0 {
+		res.Note("the lab's network: %s %v", strings.Join(crashes, "; "), err)
+	}
 }
 
 // startSeed starts what the path of a signal is made of, and scalehook.
@@ -206,7 +225,7 @@ func (w *world) answers(ctx context.Context, s *stage.Stage, address string) err
 
 // bothServe watches for a while that both answer, and that HAProxy reaches each at
 // a floating IP of its own.
-func (w *world) bothServe(ctx context.Context, res *result, srv *stage.Server, haproxy *stage.HAProxy) error {
+func (w *world) bothServe(ctx context.Context, res *report.Scenario, srv *stage.Server, haproxy *stage.HAProxy) error {
 	begun := time.Now()
 	select {
 	case <-ctx.Done():
@@ -214,7 +233,7 @@ func (w *world) bothServe(ctx context.Context, res *result, srv *stage.Server, h
 	case <-time.After(8 * time.Second):
 	}
 	share := map[string]int{}
-	for _, r := range w.load.gen.Records() {
+	for _, r := range w.load.Records() {
 		if !r.Lost() && !r.Start.Before(begun) {
 			share[r.Server]++
 		}
@@ -239,21 +258,21 @@ func (w *world) bothServe(ctx context.Context, res *result, srv *stage.Server, h
 		return err
 	}
 	if share[baseline] == 0 || share[clone] == 0 {
-		return fmt.Errorf("both serve: answered in 8 s: %s", split(share))
+		return fmt.Errorf("both serve: answered in 8 s: %s", report.Split(share))
 	}
 	g, err := srv.View(ctx)
 	if err != nil {
 		return err
 	}
 	w.scr.done("both serve", begun, g)
-	res.note("both serve at %s: answered in 8 s: %s", strings.Join(taking, " and "), split(share))
+	res.Note("both serve at %s: answered in 8 s: %s", strings.Join(taking, " and "), report.Split(share))
 	return nil
 }
 
 // afterSeed has the real client say what became of the baseline: its server is gone,
 // its floating IP, which provisioning made, leads nowhere, and there is one more, the
 // clone's.
-func (w *world) afterSeed(ctx context.Context, res *result, provisioned string) error {
+func (w *world) afterSeed(ctx context.Context, res *report.Scenario, provisioned string) error {
 	servers, err := w.checkCloud(ctx, clone)
 	if err != nil {
 		return err
@@ -278,7 +297,7 @@ func (w *world) afterSeed(ctx context.Context, res *result, provisioned string) 
 	if len(snapshots) < 2 {
 		return errors.New("no snapshot of the baseline was made before it was removed")
 	}
-	res.note("after the handover the openstack client sees %s alone, the snapshots %s and the floating IPs %+v", clone, strings.Join(snapshots, ", "), addresses)
+	res.Note("after the handover the openstack client sees %s alone, the snapshots %s and the floating IPs %+v", clone, strings.Join(snapshots, ", "), addresses)
 	return nil
 }
 
@@ -288,24 +307,19 @@ const doctorLimit = time.Minute
 
 // askDoctor runs "scalehook doctor" over the whole path while all of it runs: it has to
 // find nothing wrong.
-func (w *world) askDoctor(ctx context.Context, res *result, srv *stage.Server) error {
+func (w *world) askDoctor(ctx context.Context, res *report.Scenario, srv *stage.Server) error {
 	begun := time.Now()
 	for {
 		checks, err := srv.Doctor(ctx)
 		if err != nil {
 			return err
 		}
-		if !doctor.Failed(checks) {
-			res.note("scalehook doctor: %s", doctor.Summary(checks))
-			return nil
-		}
-		if time.Since(begun) > doctorLimit {
-			for _, c := range checks {
-				if !c.OK {
-					res.fail("scalehook doctor: %s: %s: %s", c.Part, c.What, c.Detail)
-				}
+		if failed := doctor.Failed(checks); !failed || time.Since(begun) > doctorLimit {
+			res.Doctor(checks)
+			if failed {
+				return fmt.Errorf("scalehook doctor: %s", doctor.Summary(checks))
 			}
-			return fmt.Errorf("scalehook doctor: %s", doctor.Summary(checks))
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -334,41 +348,16 @@ func onlyTheClones(addresses []floating, provisioned string, clones []string) er
 	return nil
 }
 
-// expect is the activity that must have brought a phase about.
-type expect struct{ kind, cause, signal string }
-
 // phase waits for a condition and checks that it came by exactly the activity that
 // it should come by.
-func (w *world) phase(ctx context.Context, res *result, srv *stage.Server, name string, limit time.Duration, done func(api.Group) error, want expect) error {
+func (w *world) phase(ctx context.Context, res *report.Scenario, srv *stage.Server, name string, limit time.Duration, done func(api.Group) error, want report.Expect) error {
 	begun := time.Now()
 	if _, err := w.await(ctx, srv, name, limit, done); err != nil {
 		return err
 	}
-	p := phase{Name: name, Seconds: time.Since(begun).Seconds()}
 	all, err := srv.All(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if n := len(all) - res.seen; n != 1 {
-		return fmt.Errorf("%s: %d activities were begun, want 1: %s", name, n, kinds(all[min(res.seen, len(all)):]))
-	}
-	a := all[res.seen]
-	res.seen++
-	if a.Kind != want.kind || a.Cause.Kind != want.cause || a.Cause.Signal != want.signal {
-		return fmt.Errorf("%s: came by %s, want %s (%s %s)", name, kinds([]api.Activity{a}), want.kind, want.cause, want.signal)
-	}
-	p.UntilBegun = max(0, a.Created.Sub(begun).Seconds())
-	if !a.Ended.IsZero() {
-		p.UntilDone = a.Ended.Sub(a.Created).Seconds()
-	}
-	res.Phases = append(res.Phases, p)
-	return nil
-}
-
-func kinds(all []api.Activity) string {
-	var out []string
-	for _, a := range all {
-		out = append(out, fmt.Sprintf("%s (%s %s)", a.Kind, a.Cause.Kind, a.Cause.Signal))
-	}
-	return strings.Join(out, ", ")
+	return res.Came(name, begun, all, want)
 }

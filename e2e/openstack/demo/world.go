@@ -19,6 +19,7 @@ import (
 	"github.com/scalehook/scalehook/e2e/guest"
 	"github.com/scalehook/scalehook/e2e/openstack/lab"
 	"github.com/scalehook/scalehook/e2e/openstack/stage"
+	"github.com/scalehook/scalehook/e2e/report"
 	"github.com/scalehook/scalehook/internal/api"
 )
 
@@ -41,7 +42,7 @@ type world struct {
 	collector *guest.Collector
 	web       *http.Server
 	stages    []*stage.Stage
-	load      *load
+	load      *report.Load
 }
 
 // startWorld brings the cloud up and provisions it, as the seed's sections 2 to 6
@@ -237,7 +238,7 @@ func (w *world) empty(ctx context.Context, s *stage.Stage, srv *stage.Server, na
 // await polls the group and shows what it waits for.
 func (w *world) await(ctx context.Context, srv *stage.Server, what string, limit time.Duration, done func(api.Group) error) (api.Group, error) {
 	begun := time.Now()
-	g, err := srv.Await(ctx, what, limit, done, func(g api.Group) { w.scr.waiting(what, begun, g, w.load.status()) })
+	g, err := srv.Await(ctx, what, limit, done, func(g api.Group) { w.scr.waiting(what, begun, g, w.load.Status()) })
 	if err == nil {
 		w.scr.done(what, begun, g)
 	}
@@ -310,7 +311,7 @@ func (w *world) logs(out io.Writer) {
 
 // close ends everything, also after an interrupt.
 func (w *world) close() error {
-	w.load.stop()
+	w.load.Stop()
 	for _, s := range w.stages {
 		s.Close()
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/scalehook/scalehook/e2e/chain"
 )
 
 // HAProxy is a running HAProxy with one backend, web, that begins empty.
@@ -22,42 +24,6 @@ type HAProxy struct {
 	Template string // of the fragment
 }
 
-// haproxyConfig hides nothing: no retries, no redispatch, so that whatever the
-// balancer does wrong reaches the client. The backend is in a file of its own.
-const haproxyConfig = `global
-  stats socket %s mode 600 level admin expose-fd listeners
-  maxconn 2000
-  nbthread 1
-defaults
-  mode http
-  timeout connect 3s
-  timeout client 60s
-  timeout server 60s
-  timeout http-keep-alive 60s
-  timeout check 15s
-  option idle-close-on-response
-  retries 0
-  no option redispatch
-frontend clients
-  bind %s
-  default_backend web
-`
-
-// backendTemplate is the complete section that scalehook writes, so that a reload
-// by anybody finds the members.
-const backendTemplate = `backend web
-  balance leastconn
-  option httpchk GET /health
-{{- range .Servers}}
-  server {{.Name}} {{.Address}} {{.Options}}
-{{- end}}
-`
-
-const emptyBackend = `backend web
-  balance leastconn
-  option httpchk GET /health
-`
-
 // StartHAProxy starts HAProxy and waits until its Runtime API answers.
 func (s *Stage) StartHAProxy(ctx context.Context) (*HAProxy, error) {
 	h := &HAProxy{Socket: s.Path("haproxy", "admin.sock"), Master: s.Path("haproxy", "master.sock")}
@@ -65,13 +31,13 @@ func (s *Stage) StartHAProxy(ctx context.Context) (*HAProxy, error) {
 	if h.Address, err = FreeAddress(ctx); err != nil {
 		return nil, err
 	}
-	if h.Fragment, err = s.Write("haproxy/web.cfg", emptyBackend, 0o644); err != nil {
+	if h.Fragment, err = s.Write("haproxy/web.cfg", chain.EmptyBackend, 0o644); err != nil {
 		return nil, err
 	}
-	if h.Template, err = s.Write("haproxy/web.tmpl", backendTemplate, 0o644); err != nil {
+	if h.Template, err = s.Write("haproxy/web.tmpl", chain.BackendTemplate, 0o644); err != nil {
 		return nil, err
 	}
-	config, err := s.Write("haproxy/haproxy.cfg", fmt.Sprintf(haproxyConfig, h.Socket, h.Address), 0o644)
+	config, err := s.Write("haproxy/haproxy.cfg", chain.HAProxy(h.Socket, h.Address), 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -5,14 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"strings"
-)
 
-// The intervals of the monitoring: the fast profile, so that a run takes minutes.
-// The rules are the product's own, rendered for them.
-const (
-	ScrapeInterval = "1s"
-	RateWindow     = "4s"
+	"github.com/scalehook/scalehook/e2e/chain"
 )
 
 // Monitoring is where its programs listen.
@@ -31,7 +25,7 @@ func (s *Stage) StartMonitoring(ctx context.Context, program, server, token stri
 	if m.Prometheus, err = FreeAddress(ctx); err != nil {
 		return m, err
 	}
-	config, err := s.Write("alertmanager.yml", alertmanagerConfig(server, token), 0o600)
+	config, err := s.Write("alertmanager.yml", chain.Alertmanager(server, token), 0o600)
 	if err != nil {
 		return m, err
 	}
@@ -42,7 +36,7 @@ func (s *Stage) StartMonitoring(ctx context.Context, program, server, token stri
 	}); err != nil {
 		return m, err
 	}
-	printed, err := exec.CommandContext(ctx, program, "rules", "--scrape-interval", ScrapeInterval).Output()
+	printed, err := exec.CommandContext(ctx, program, "rules", "--scrape-interval", chain.ScrapeInterval).Output()
 	if err != nil {
 		return m, fmt.Errorf("scalehook rules: %w", err)
 	}
@@ -50,7 +44,15 @@ func (s *Stage) StartMonitoring(ctx context.Context, program, server, token stri
 	if err != nil {
 		return m, err
 	}
-	if config, err = s.Write("prometheus.yml", prometheusConfig(rules, m.Alertmanager, append(targets, server)), 0o644); err != nil {
+	var jobs []chain.Job
+	for _, target := range append(targets, server) {
+		_, port, err := net.SplitHostPort(target)
+		if err != nil {
+			return m, err
+		}
+		jobs = append(jobs, chain.Job{Name: "at-" + port, Target: target})
+	}
+	if config, err = s.Write("prometheus.yml", chain.Prometheus(rules, m.Alertmanager, jobs...), 0o644); err != nil {
 		return m, err
 	}
 	_, err = s.Start(ctx, Spec{
@@ -75,47 +77,4 @@ func (s *Stage) StartExporter(ctx context.Context, program string) (string, erro
 		Name: "exporter", Path: program, Args: []string{"--web.listen-address=" + address}, Ready: s.answers("http://" + address + "/metrics"),
 	})
 	return address, err
-}
-
-func prometheusConfig(rules, alertmanager string, targets []string) string {
-	var jobs strings.Builder
-	for _, target := range targets {
-		_, port, _ := net.SplitHostPort(target)
-		fmt.Fprintf(&jobs, "  - {job_name: at-%s, static_configs: [{targets: [%q]}]}\n", port, target)
-	}
-	return fmt.Sprintf(`global:
-  scrape_interval: %[1]s
-  scrape_timeout: %[1]s
-  evaluation_interval: %[1]s
-rule_files: [%[2]q]
-alerting:
-  alertmanagers: [{static_configs: [{targets: [%[3]q]}]}]
-scrape_configs:
-%[4]s`, ScrapeInterval, rules, alertmanager, jobs.String())
-}
-
-// alertmanagerConfig routes the scaling signals and the heartbeat to scalehook, and
-// nothing else.
-func alertmanagerConfig(server, token string) string {
-	return fmt.Sprintf(`route:
-  receiver: nobody
-  routes:
-    - matchers: ['scalehook_signal=~"high|low"']
-      receiver: scalehook
-      group_by: [scaling_group]
-      group_wait: 0s
-      group_interval: 1s
-      repeat_interval: 10s
-    - {matchers: ['scalehook_heartbeat="true"'], receiver: scalehook}
-receivers:
-  - name: nobody
-  - name: scalehook
-    webhook_configs:
-      - url: http://%s/api/v1/alertmanager
-        send_resolved: true
-        max_alerts: 0
-        http_config:
-          follow_redirects: false
-          authorization: {type: Bearer, credentials_file: %q}
-`, server, token)
 }

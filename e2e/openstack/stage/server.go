@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/scalehook/scalehook/e2e/chain"
 	"github.com/scalehook/scalehook/internal/api"
 	"github.com/scalehook/scalehook/internal/client"
 	"github.com/scalehook/scalehook/internal/doctor"
@@ -52,7 +53,7 @@ func (m Monitoring) Yaml() string {
 	return fmt.Sprintf(`monitoring: {scrape_interval: %[1]s, evaluation_interval: %[1]s, rate_window: %[2]s, repeat_interval: 10s}
 prometheus: {url: "http://%[3]s"}
 alertmanagers: [{url: "http://%[4]s"}]
-`, ScrapeInterval, RateWindow, m.Prometheus, m.Alertmanager)
+`, chain.ScrapeInterval, chain.RateWindow, m.Prometheus, m.Alertmanager)
 }
 
 // StartServer checks the configuration with the program, starts it at that address
