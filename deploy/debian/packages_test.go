@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scalehook/scalehook/e2e/box"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
@@ -80,7 +81,8 @@ func again(t *testing.T, file, version string) string {
 	for name := range strings.FieldsSeq(command(t, "cat", filepath.Join(dir, "DEBIAN/conffiles"))) {
 		edit(strings.TrimPrefix(name, "/"), was)
 	}
-	out := filepath.Join(t.TempDir(), version+"_"+filepath.Base(file))
+	parts := strings.Split(filepath.Base(file), "_") // name, version, architecture
+	out := filepath.Join(t.TempDir(), parts[0]+"_"+version+"_"+parts[2])
 	command(t, "dpkg-deb", "--root-owner-group", "-Znone", "--build", dir, out)
 	return out
 }
@@ -94,15 +96,23 @@ func command(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// fakeSystemctl writes down what it is asked, and stops a service that runs. What
-// needs no running systemd, the true one does.
+// fakeSystemctl writes down what it is asked, stops a service that runs, and reloads
+// it as systemd does: by the unit's ExecReload, as the unit's user. What it is asked to
+// start, the test starts. What needs no running systemd, the true one does.
 const fakeSystemctl = `#!/bin/sh
 echo "$*" >>/run/systemctl
 case " $* " in
-*" --root="*) exec /usr/bin/systemctl "$@" ;;
+*" --root="*) exec /usr/bin/systemctl.systemd "$@" ;;
 *" is-enabled "*) echo enabled ;;
 *" is-active "*) echo inactive; exit 3 ;;
-*" stop "*)
+*" reload "*)
+	for name; do :; done
+	unit=/lib/systemd/system/$name.service
+	export MAINPID="$(cat "/run/$name.pid")"
+	setting() { sed -n "s/^$1=//p" "$unit"; }
+	exec setpriv --reuid="$(setting User)" --regid="$(setting Group)" --init-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- sh -c "$(setting ExecReload)"
+	;;
+*" stop "* | *" restart "*)
 	for unit; do
 		pid=/run/${unit%.service}.pid
 		if [ -e "$pid" ]; then
@@ -136,6 +146,17 @@ stdio_handler = "file"
 
 const vmXML = `<domain type='qemu'><name>web-1</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type>hvm</type></os></domain>`
+
+// What the group needs to launch, were it not to observe.
+const furniture = `export LIBVIRT_DEFAULT_URI=qemu:///system
+virsh pool-create-as default dir --target /var/lib/libvirt/images --build
+qemu-img create -q -f qcow2 /var/lib/libvirt/images/base.qcow2 64M
+chmod 444 /var/lib/libvirt/images/base.qcow2
+virsh pool-refresh default
+virsh net-define /dev/stdin <<XML
+<network><name>default</name><bridge name="virbr0"/><ip address="192.168.122.1" netmask="255.255.255.0"><dhcp><range start="192.168.122.2" end="192.168.122.254"/></dhcp></ip></network>
+XML
+virsh net-start default`
 
 const haproxyConf = `global
     stats socket /run/haproxy/scalehook.sock mode 660 level admin group haproxy
@@ -176,41 +197,70 @@ groups:
     port: 80
 `
 
-// libvirtd starts libvirtd with a configuration.
-func (b *box) libvirtd(t *testing.T, conf string) *testenv.Process {
+// host is a system for the packages to be installed on.
+type host struct{ *box.Box }
+
+// install has dpkg install or upgrade packages.
+func (b host) install(t *testing.T, files ...string) (string, error) {
 	t.Helper()
-	b.write(t, "/etc/libvirt/libvirtd.conf", conf, 0o644)
-	return testenv.Start(t, b.command(context.WithoutCancel(t.Context()), "libvirtd"), func() error {
-		_, err := b.try(t, "virsh", "-c", "qemu:///system", "list")
+	args := []string{"dpkg", "--install"}
+	for _, file := range files {
+		inside := "/tmp/" + filepath.Base(file)
+		b.Put(t, file, inside, 0o644)
+		args = append(args, inside)
+	}
+	return b.Try(t, args...)
+}
+
+// offer puts packages where the page has them.
+func (b host) offer(t *testing.T, folder string, files map[string]string) {
+	t.Helper()
+	b.Run(t, "rm", "-rf", folder)
+	for _, file := range files {
+		b.Put(t, file, filepath.Join(folder, filepath.Base(file)), 0o644)
+	}
+}
+
+// there succeeds once a file of the box is there.
+func (b host) there(name string) func() error {
+	return func() error {
+		_, err := os.Stat(b.Path(name))
+		return err
+	}
+}
+
+// libvirtd starts libvirtd with a configuration.
+func (b host) libvirtd(t *testing.T, conf string) *testenv.Process {
+	t.Helper()
+	b.Write(t, "/etc/libvirt/libvirtd.conf", conf, 0o644)
+	return testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "libvirtd"), func() error {
+		_, err := b.Try(t, "virsh", "-c", "qemu:///system", "list")
 		return err
 	})
 }
 
 // hypervisor starts libvirtd, with a VM that runs, and HAProxy in the box.
-func (b *box) hypervisor(t *testing.T) (libvirtd *testenv.Process) {
+func (b host) hypervisor(t *testing.T) (libvirtd *testenv.Process) {
 	t.Helper()
-	b.write(t, "/etc/libvirt/qemu.conf", qemuConf, 0o644)
-	b.write(t, "/tmp/vm.xml", vmXML, 0o644)
-	b.write(t, "/tmp/haproxy.cfg", haproxyConf, 0o644)
-	b.run(t, "install", "-d", "-m", "755", "/run/haproxy", "/run/libvirt")
+	b.Write(t, "/etc/libvirt/qemu.conf", qemuConf, 0o644)
+	b.Write(t, "/tmp/vm.xml", vmXML, 0o644)
+	b.Write(t, "/tmp/haproxy.cfg", haproxyConf, 0o644)
+	b.Run(t, "install", "-d", "-m", "755", "/run/haproxy", "/run/libvirt")
 	libvirtd = b.libvirtd(t, libvirtdConf)
-	b.run(t, "virsh", "-c", "qemu:///system", "define", "/tmp/vm.xml")
-	b.run(t, "virsh", "-c", "qemu:///system", "start", "web-1")
-	testenv.Start(t, b.command(t.Context(), "haproxy", "-db", "-f", "/tmp/haproxy.cfg"), func() error {
-		return mustExist(b.path("/run/haproxy/scalehook.sock"))
-	})
+	b.Run(t, "sh", "-ec", furniture)
+	b.Run(t, "virsh", "-c", "qemu:///system", "define", "/tmp/vm.xml")
+	b.Run(t, "virsh", "-c", "qemu:///system", "start", "web-1")
+	testenv.Start(t, b.Command(t.Context(), "haproxy", "-db", "-f", "/tmp/haproxy.cfg"), b.there("/run/haproxy/scalehook.sock"))
 	return libvirtd
 }
 
 // polkit starts the system's bus and polkit on it.
-func (b *box) polkit(t *testing.T) {
+func (b host) polkit(t *testing.T) {
 	t.Helper()
-	b.run(t, "install", "-d", "-m", "755", "/run/dbus")
-	testenv.Start(t, b.command(context.WithoutCancel(t.Context()), "dbus-daemon", "--system", "--nofork", "--nopidfile"), func() error {
-		return mustExist(b.path("/run/dbus/system_bus_socket"))
-	})
-	testenv.Start(t, b.command(context.WithoutCancel(t.Context()), "/usr/lib/polkit-1/polkitd", "--no-debug"), func() error {
-		out, err := b.try(t, "dbus-send", "--system", "--print-reply=literal", "--dest=org.freedesktop.DBus", "/",
+	b.Run(t, "install", "-d", "-m", "755", "/run/dbus")
+	testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "dbus-daemon", "--system", "--nofork", "--nopidfile"), b.there("/run/dbus/system_bus_socket"))
+	testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "/usr/lib/polkit-1/polkitd", "--no-debug"), func() error {
+		out, err := b.Try(t, "dbus-send", "--system", "--print-reply=literal", "--dest=org.freedesktop.DBus", "/",
 			"org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.PolicyKit1")
 		if err == nil && !strings.Contains(out, "true") {
 			err = errors.New("polkit is not on the bus")
@@ -220,23 +270,21 @@ func (b *box) polkit(t *testing.T) {
 }
 
 // as has a user with its own groups run a command.
-func (b *box) as(t *testing.T, user string, args ...string) (string, error) {
+func (b host) as(t *testing.T, user string, args ...string) (string, error) {
 	t.Helper()
-	return b.try(t, append([]string{"setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--bounding-set=-all", "--inh-caps=-all", "--"}, args...)...)
+	return b.Try(t, append([]string{"setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--bounding-set=-all", "--inh-caps=-all", "--"}, args...)...)
 }
 
 // vm is what libvirt says of the VM, its definition and its state.
-func (b *box) vm(t *testing.T) string {
+func (b host) vm(t *testing.T) string {
 	t.Helper()
-	return b.run(t, "virsh", "-c", "qemu:///system", "list", "--all") + b.run(t, "virsh", "-c", "qemu:///system", "dumpxml", "web-1") +
-		b.run(t, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", "web-1")
+	return b.Run(t, "virsh", "-c", "qemu:///system", "list", "--all") + b.Run(t, "virsh", "-c", "qemu:///system", "dumpxml", "web-1") +
+		b.Run(t, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", "web-1")
 }
 
 func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
-	testenv.Need(t, testenv.Root, testenv.Program("unshare"), testenv.Program("nsenter"), testenv.Program("setpriv"), testenv.Program("ip"),
-		testenv.Program("systemd-sysusers"), testenv.Program("systemd-analyze"), testenv.Program("deb-systemd-helper"),
-		testenv.Program("libvirtd"), testenv.Program("virsh"), testenv.Program("qemu-system-x86_64"), testenv.Program("haproxy"),
-		testenv.Program("dbus-daemon"), testenv.File("/usr/lib/polkit-1/polkitd", "Debian's polkitd"), testenv.Program("lintian"))
+	testenv.Need(t, append(box.Needs("setpriv", "systemd-sysusers", "systemd-analyze", "deb-systemd-helper", "libvirtd", "virsh", "qemu-system-x86_64", "haproxy",
+		"dbus-daemon", "lintian"), testenv.File("/usr/lib/polkit-1/polkitd", "Debian's polkitd"))...)
 	bin := build(t)
 	current := pack(t, bin, "1.1.0-1")
 	older := map[string]string{}
@@ -249,9 +297,10 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			sameBytes(t, current[name], file)
 		}
 	})
-	b := newBox(t)
-	b.write(t, "/usr/local/sbin/systemctl", fakeSystemctl, 0o755)
-	b.run(t, "sh", "-c", "getent group libvirt haproxy")
+	page := box.ReadPage(t, "../../docs/packages.md")
+	b := host{box.New(t)}
+	b.Write(t, "/usr/bin/systemctl", fakeSystemctl, 0o755)
+	b.Run(t, "sh", "-c", "getent group libvirt haproxy")
 	libvirtd := b.hypervisor(t)
 	untouched := b.vm(t)
 	same := func(t *testing.T) {
@@ -263,9 +312,9 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	asked := func(t *testing.T) string {
 		t.Helper()
 		text := ""
-		if b.exists(t, "/run/systemctl") {
-			text = b.read(t, "/run/systemctl")
-			b.run(t, "rm", "/run/systemctl")
+		if b.Exists(t, "/run/systemctl") {
+			text = b.Read(t, "/run/systemctl")
+			b.Run(t, "rm", "/run/systemctl")
 		}
 		return text
 	}
@@ -287,9 +336,9 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	}
 
 	step("install", func(t *testing.T) {
-		if out, err := b.install(t, older["scalehook"], older["scalehook-exporter"]); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		b.offer(t, "/root/dist", older)
+		page.Run(t, b.Box, "/root", "dpkg-deb -f")
+		page.Run(t, b.Box, "/root", "# on each hypervisor")
 		got := asked(t)
 		for _, want := range []string{"daemon-reload", "start scalehook.service", "start scalehook-exporter.service"} {
 			if !strings.Contains(got, want) {
@@ -297,33 +346,33 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			}
 		}
 		for user, groups := range map[string][]string{"scalehook": {"scalehook", "libvirt", "haproxy"}, "scalehook-exporter": {"scalehook-exporter"}} {
-			if diff := cmp.Diff(slices.Sorted(slices.Values(groups)), slices.Sorted(slices.Values(strings.Fields(b.run(t, "id", "-nG", user))))); diff != "" {
+			if diff := cmp.Diff(slices.Sorted(slices.Values(groups)), slices.Sorted(slices.Values(strings.Fields(b.Run(t, "id", "-nG", user))))); diff != "" {
 				t.Errorf("groups of %s:\n%s", user, diff)
 			}
 		}
 		for _, token := range []string{"alerts", "operator"} {
-			if got := b.run(t, "stat", "-c", "%U %G %a %s", "/etc/scalehook/"+token+".token"); got != "root scalehook 640 65\n" {
+			if got := b.Run(t, "stat", "-c", "%U %G %a %s", "/etc/scalehook/"+token+".token"); got != "root scalehook 640 65\n" {
 				t.Errorf("%s.token: %s", token, got)
 			}
 		}
 		for _, unit := range names {
-			if !b.exists(t, "/etc/systemd/system/multi-user.target.wants/"+unit+".service") {
+			if !b.Exists(t, "/etc/systemd/system/multi-user.target.wants/"+unit+".service") {
 				t.Errorf("%s is not enabled", unit)
 			}
 		}
-		if out := b.run(t, "dpkg", "--verify", "scalehook", "scalehook-exporter"); out != "" {
+		if out := b.Run(t, "dpkg", "--verify", "scalehook", "scalehook-exporter"); out != "" {
 			t.Errorf("files are not as they were packed:\n%s", out)
 		}
-		b.run(t, "man", "-w", "scalehook-serve", "scalehook-exporter")
+		b.Run(t, "man", "-w", "scalehook-serve", "scalehook-exporter")
 	})
 	step("the units hold to what systemd knows and are closed in", func(t *testing.T) {
 		for _, name := range names {
 			file := "/lib/systemd/system/" + name + ".service"
-			if out, err := b.try(t, "systemd-analyze", "verify", file); err != nil || strings.Contains(out, name) {
+			if out, err := b.Try(t, "systemd-analyze", "verify", file); err != nil || strings.Contains(out, name) {
 				t.Errorf("%s: %v\n%s", name, err, out)
 			}
 			// Exits with 1 where the exposure, in tenths, is above the threshold.
-			if out, err := b.try(t, "systemd-analyze", "security", "--offline=true", "--threshold=19", file); err != nil {
+			if out, err := b.Try(t, "systemd-analyze", "security", "--offline=true", "--threshold=19", file); err != nil {
 				t.Errorf("%s: %v\n%s", name, err, out)
 			}
 		}
@@ -331,7 +380,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	step("the exporter under its unit", func(t *testing.T) {
 		s := start(t, "scalehook-exporter")
 		s.watched(t)
-		metrics := b.run(t, "curl", "-sf", "http://127.0.0.1:10071/metrics")
+		metrics := b.Run(t, "curl", "-sf", "http://127.0.0.1:10071/metrics")
 		if !strings.Contains(metrics, `libvirt_domain_state{domain="web-1"`) || !strings.Contains(metrics, "process_start_time_seconds") {
 			t.Errorf("it does not see the VM, or itself:\n%s", metrics)
 		}
@@ -343,10 +392,13 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if got := b.groups(t); got["web"].Mode != "observe" {
 			t.Errorf("the groups are %+v", got)
 		}
-		s.reload(t, b)
+		page.Run(t, b.Box, "/root", "scalehook-kvm.yml")
+		b.Write(t, "/etc/scalehook/scalehook.yml", ownConfig, 0o644)
+		page.Run(t, b.Box, "/root", "systemctl reload scalehook")
 		s.await(t, "RELOADING=1")
 		s.await(t, "MONOTONIC_USEC=")
 		s.await(t, "READY=1")
+		b.seen(t)
 		s.stop(t, b)
 	})
 	for _, socket := range []struct {
@@ -365,12 +417,11 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 				}
 				libvirtd = b.libvirtd(whole, "")
 			}
-			if got := b.run(t, "stat", "-c", "%U %G %a", "/run/libvirt/libvirt-sock"); got != socket.modes {
+			if got := b.Run(t, "stat", "-c", "%U %G %a", "/run/libvirt/libvirt-sock"); got != socket.modes {
 				t.Fatalf("the socket is %s", got)
 			}
-			b.write(t, "/etc/scalehook/scalehook.yml", ownConfig, 0o644)
 			for _, group := range []string{"libvirt", "haproxy"} {
-				b.run(t, "gpasswd", "-d", "scalehook", group)
+				b.Run(t, "gpasswd", "-d", "scalehook", group)
 			}
 			s := start(t, "scalehook")
 			testenv.Eventually(t, time.Minute, "both problems", func() error {
@@ -385,38 +436,36 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			if g := b.groups(t)["web"]; g.Seen != "" || g.Pool != "" {
 				t.Errorf("without the groups it sees %+v", g)
 			}
-			s.stop(t, b)
-			for _, group := range []string{"libvirt", "haproxy"} {
-				b.run(t, "adduser", "--quiet", "scalehook", group)
-			}
+			page.Run(t, b.Box, "/root", "adduser scalehook libvirt")
+			s.stopped(t)
 			s = start(t, "scalehook")
 			b.seen(t)
 			if out, err := b.as(t, "scalehook", "virsh", "-c", "qemu:///system", "list", "--name"); err != nil || !strings.Contains(out, "web-1") {
 				t.Errorf("%v\n%s", err, out)
 			}
-			b.run(t, "scalehook", "pause", "web", "--token-file", "/etc/scalehook/operator.token") // for the store to know something
+			b.Run(t, "scalehook", "pause", "web", "--token-file", "/etc/scalehook/operator.token") // for the store to know something
 			s.stop(t, b)
 		})
 	}
 	step("an upgrade that cannot copy the store does not happen", func(t *testing.T) {
 		server = start(t, "scalehook")
 		// As if systemd had not started it.
-		pid := b.read(t, "/run/scalehook.pid")
-		b.run(t, "rm", "/run/scalehook.pid")
+		pid := b.Read(t, "/run/scalehook.pid")
+		b.Run(t, "rm", "/run/scalehook.pid")
 		b.refuses(t, current["scalehook"], "in use", asked)
-		b.write(t, "/run/scalehook.pid", pid, 0o644)
+		b.Write(t, "/run/scalehook.pid", pid, 0o644)
 		b.seen(t)
 		server.stop(t, b)
 	})
 	step("nor does one onto a full disk, and a start there migrates nothing", func(t *testing.T) {
-		b.run(t, "sh", "-c", "mv /var/lib/scalehook /var/lib/kept; install -d /var/lib/scalehook; mount -t tmpfs -o size=512k,mode=700,uid=$(id -u scalehook),gid=$(id -g scalehook) tmpfs /var/lib/scalehook")
+		b.Run(t, "sh", "-c", "mv /var/lib/scalehook /var/lib/kept; install -d /var/lib/scalehook; mount -t tmpfs -o size=512k,mode=700,uid=$(id -u scalehook),gid=$(id -g scalehook) tmpfs /var/lib/scalehook")
 		old := b.oldStore(t)
-		b.run(t, "sh", "-c", "head -c 340k /dev/zero >/var/lib/scalehook/other")
+		b.Run(t, "sh", "-c", "head -c 340k /dev/zero >/var/lib/scalehook/other")
 		b.refuses(t, current["scalehook"], "disk is full", asked)
 		if got := startService(t, whole, b, "scalehook").refused(t); !ordered(got, "copy the store before its migration", "disk is full") {
 			t.Errorf("it said\n%s", got)
 		}
-		if diff := cmp.Diff([]string{"other", "scalehook.db"}, slices.DeleteFunc(strings.Fields(b.run(t, "ls", "-A", "/var/lib/scalehook")), func(name string) bool {
+		if diff := cmp.Diff([]string{"other", "scalehook.db"}, slices.DeleteFunc(strings.Fields(b.Run(t, "ls", "-A", "/var/lib/scalehook")), func(name string) bool {
 			return strings.HasPrefix(name, "scalehook.db") && slices.Contains([]string{".lock", ".mark", "-wal", "-shm"}, strings.TrimPrefix(name, "scalehook.db"))
 		})); diff != "" {
 			t.Errorf("left in the folder:\n%s", diff)
@@ -424,21 +473,19 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if got := b.schema(t, "/var/lib/scalehook/scalehook.db"); got != old {
 			t.Errorf("the store has schema %d", got)
 		}
-		b.run(t, "sh", "-c", "umount /var/lib/scalehook; rmdir /var/lib/scalehook; mv /var/lib/kept /var/lib/scalehook")
+		b.Run(t, "sh", "-c", "umount /var/lib/scalehook; rmdir /var/lib/scalehook; mv /var/lib/kept /var/lib/scalehook")
 	})
 	step("an upgrade copies the store before the new program is there and migrates it, and keeps what was edited", func(t *testing.T) {
-		b.run(t, "sh", "-c", "mkdir /tmp/kept; mv /var/lib/scalehook/* /tmp/kept/; chmod 755 /tmp/kept")
+		b.Run(t, "sh", "-c", "mkdir /tmp/kept; mv /var/lib/scalehook/* /tmp/kept/; chmod 755 /tmp/kept")
 		old := b.oldStore(t)
 		for n := range 4 {
-			b.run(t, "touch", "-d", fmt.Sprintf("2026-01-0%d", n+1), fmt.Sprintf("/var/lib/scalehook/scalehook.db.upgrade-from-9.%d-1-20260101T000000Z", 9-n))
+			b.Run(t, "touch", "-d", fmt.Sprintf("2026-01-0%d", n+1), fmt.Sprintf("/var/lib/scalehook/scalehook.db.upgrade-from-9.%d-1-20260101T000000Z", 9-n))
 		}
-		b.run(t, "chown", "-R", "scalehook:scalehook", "/var/lib/scalehook")
-		b.write(t, "/etc/default/scalehook-exporter", exporterArgs, 0o644)
+		b.Run(t, "chown", "-R", "scalehook:scalehook", "/var/lib/scalehook")
+		b.Write(t, "/etc/default/scalehook-exporter", exporterArgs, 0o644)
 		asked(t)
-		out, err := b.install(t, current["scalehook"], current["scalehook-exporter"])
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		b.offer(t, "/root/dist", current)
+		out := page.Run(t, b.Box, "/root", "./dist/scalehook_*.deb ./dist/scalehook-exporter_*.deb")
 		got := asked(t)
 		for _, name := range names {
 			if !ordered(got, "stop "+name+".service", "daemon-reload", "start "+name+".service") {
@@ -452,25 +499,25 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if len(copies) != 3 || !strings.Contains(copies[0], "from-1.0.0-1-") || !strings.Contains(copies[1], "from-9.6-") || !strings.Contains(copies[2], "from-9.7-") {
 			t.Fatalf("copies: %q, want the new one and the two newest", copies)
 		}
-		if got := b.run(t, "stat", "-c", "%U %G %a", copies[0]); got != "scalehook scalehook 600\n" {
+		if got := b.Run(t, "stat", "-c", "%U %G %a", copies[0]); got != "scalehook scalehook 600\n" {
 			t.Errorf("the copy is %s", got)
 		}
 		if got := b.schema(t, copies[0]); got != old {
 			t.Errorf("the copy has schema %d, want that of the store before, %d", got, old)
 		}
-		if out := b.run(t, "scalehook", "restore", "--storage.path", "/tmp/restored", copies[0]); !strings.Contains(out, "3 groups") {
+		if out := b.Run(t, "scalehook", "restore", "--storage.path", "/tmp/restored", copies[0]); !strings.Contains(out, "3 groups") {
 			t.Errorf("the copy is not one of the store: %s", out)
 		}
-		if got := b.read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
+		if got := b.Read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
 			t.Errorf("the edited configuration is now\n%s", got)
 		}
-		if got := b.read(t, "/etc/default/scalehook-exporter"); got != exporterArgs {
+		if got := b.Read(t, "/etc/default/scalehook-exporter"); got != exporterArgs {
 			t.Errorf("the exporter's edited flags are now\n%s", got)
 		}
-		if !b.exists(t, "/etc/scalehook/scalehook.yml.dpkg-dist") || !b.exists(t, "/etc/default/scalehook-exporter.dpkg-dist") {
+		if !b.Exists(t, "/etc/scalehook/scalehook.yml.dpkg-dist") || !b.Exists(t, "/etc/default/scalehook-exporter.dpkg-dist") {
 			t.Error("the new defaults are not beside what was edited")
 		}
-		if got := b.read(t, "/etc/default/scalehook"); strings.Contains(got, "# of version") {
+		if got := b.Read(t, "/etc/default/scalehook"); strings.Contains(got, "# of version") {
 			t.Error("a configuration file that nobody edited is still the old one")
 		}
 		server = start(t, "scalehook")
@@ -478,24 +525,25 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if got := b.schema(t, "/var/lib/scalehook/scalehook.db"); got <= old {
 			t.Errorf("the store has schema %d, and had %d", got, old)
 		}
-		if got := b.run(t, "sh", "-c", fmt.Sprintf("ls /var/lib/scalehook/scalehook.db.schema%d-* | wc -l", old)); got != "1\n" {
+		if got := b.Run(t, "sh", "-c", fmt.Sprintf("ls /var/lib/scalehook/scalehook.db.schema%d-* | wc -l", old)); got != "1\n" {
 			t.Errorf("copies that the start made: %s", got)
 		}
 		exporter := start(t, "scalehook-exporter")
-		if metrics := b.run(t, "curl", "-sf", "http://127.0.0.1:10072/metrics"); !strings.Contains(metrics, `libvirt_domain_state{domain="web-1"`) {
+		if metrics := b.Run(t, "curl", "-sf", "http://127.0.0.1:10072/metrics"); !strings.Contains(metrics, `libvirt_domain_state{domain="web-1"`) {
 			t.Errorf("the new exporter does not see the VM:\n%s", metrics)
 		}
 		exporter.stop(t, b)
 	})
 	step("an older package goes over a newer one and copies too; its program refuses a store that it does not know", func(t *testing.T) {
-		out, err := b.install(t, older["scalehook"], older["scalehook-exporter"])
-		if err != nil || !ordered(out, "downgrading scalehook from 1.1.0-1 to 1.0.0-1", "saved to /var/lib/scalehook/scalehook.db.upgrade-from-1.1.0-1-") {
-			t.Fatalf("%v\n%s", err, out)
+		b.offer(t, "/root/old", older)
+		out := page.Run(t, b.Box, "/root", "dpkg -i ./old/")
+		if !ordered(out, "downgrading scalehook from 1.1.0-1 to 1.0.0-1", "saved to /var/lib/scalehook/scalehook.db.upgrade-from-1.1.0-1-") {
+			t.Fatal(out)
 		}
 		if got := b.copies(t); len(got) != 3 {
 			t.Errorf("copies: %q", got)
 		}
-		if got := b.read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
+		if got := b.Read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
 			t.Errorf("the edited configuration is now\n%s", got)
 		}
 		// These two know the same schemas, so that a still newer one has been there.
@@ -507,10 +555,10 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if got := b.schema(t, "/var/lib/scalehook/scalehook.db"); got != 99 {
 			t.Errorf("the store has schema %d", got)
 		}
-		// The way back, as docs/packages.md has it.
-		copies := b.copies(t)
-		if out := b.run(t, "scalehook", "restore", "--storage.path", "/var/lib/scalehook", copies[1]); !strings.Contains(out, "3 groups") {
-			t.Errorf("it said\n%s", out)
+		asked(t)
+		page.Run(t, b.Box, "/root", "scalehook restore")
+		if got := asked(t); got != "stop scalehook\nstart scalehook\n" {
+			t.Errorf("systemctl was asked for\n%s", got)
 		}
 		server = start(t, "scalehook")
 		server.stop(t, b)
@@ -519,7 +567,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		server = start(t, "scalehook")
 		exporter := start(t, "scalehook-exporter")
 		asked(t)
-		b.run(t, "dpkg", "--remove", "scalehook", "scalehook-exporter")
+		page.Run(t, b.Box, "/root", "apt remove")
 		server.stopped(t)
 		exporter.stopped(t)
 		for line := range strings.Lines(asked(t)) {
@@ -530,31 +578,31 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		for _, file := range []string{
 			"/etc/scalehook/scalehook.yml", "/etc/scalehook/operator.token", "/var/lib/scalehook/scalehook.db", "/etc/default/scalehook-exporter",
 		} {
-			if !b.exists(t, file) {
+			if !b.Exists(t, file) {
 				t.Errorf("%s is gone", file)
 			}
 		}
-		if b.exists(t, "/usr/bin/scalehook") || b.exists(t, "/usr/share/scalehook") || b.exists(t, "/usr/bin/scalehook-exporter") {
+		if b.Exists(t, "/usr/bin/scalehook") || b.Exists(t, "/usr/share/scalehook") || b.Exists(t, "/usr/bin/scalehook-exporter") {
 			t.Error("the programs are still there")
 		}
 	})
 	step("packages that are installed again find the store as it was", func(t *testing.T) {
-		token, was := b.read(t, "/etc/scalehook/operator.token"), b.run(t, "sha256sum", "/var/lib/scalehook/scalehook.db")
+		token, was := b.Read(t, "/etc/scalehook/operator.token"), b.Run(t, "sha256sum", "/var/lib/scalehook/scalehook.db")
 		if out, err := b.install(t, older["scalehook"], older["scalehook-exporter"]); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if b.read(t, "/etc/scalehook/operator.token") != token {
+		if b.Read(t, "/etc/scalehook/operator.token") != token {
 			t.Error("the token is another one")
 		}
-		if got := b.run(t, "sha256sum", "/var/lib/scalehook/scalehook.db"); got != was {
+		if got := b.Run(t, "sha256sum", "/var/lib/scalehook/scalehook.db"); got != was {
 			t.Errorf("the store was %s and is %s", was, got)
 		}
 	})
 	step("a purge of what is installed ends the services and removes what they and the packages made, and no more", func(t *testing.T) {
 		server = start(t, "scalehook")
 		exporter := start(t, "scalehook-exporter")
-		b.write(t, "/etc/scalehook/clouds.yaml", "mine\n", 0o600)
-		b.run(t, "dpkg", "--purge", "scalehook", "scalehook-exporter")
+		b.Write(t, "/etc/scalehook/clouds.yaml", "mine\n", 0o600)
+		page.Run(t, b.Box, "/root", "apt purge")
 		server.stopped(t)
 		exporter.stopped(t)
 		b.purged(t)
@@ -563,11 +611,14 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if out, err := b.install(t, older["scalehook"], older["scalehook-exporter"]); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		b.run(t, "mv", "/tmp/kept", "/var/lib/scalehook")
-		b.run(t, "dpkg", "--remove", "scalehook", "scalehook-exporter")
-		b.run(t, "dpkg", "--purge", "scalehook", "scalehook-exporter")
+		b.Run(t, "mv", "/tmp/kept", "/var/lib/scalehook")
+		b.Run(t, "dpkg", "--remove", "scalehook", "scalehook-exporter")
+		b.Run(t, "dpkg", "--purge", "scalehook", "scalehook-exporter")
 		b.purged(t)
 	})
+	if ok {
+		page.AllRan(t)
+	}
 	t.Run("lintian has nothing to say", func(t *testing.T) {
 		if said := <-linted; said != "" {
 			t.Error(said)
@@ -599,16 +650,16 @@ func lint(t *testing.T, files map[string]string) <-chan string {
 }
 
 // refuses wants an upgrade not to happen, and to say why.
-func (b *box) refuses(t *testing.T, file, why string, asked func(*testing.T) string) {
+func (b host) refuses(t *testing.T, file, why string, asked func(*testing.T) string) {
 	t.Helper()
 	asked(t)
-	was := b.run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook")
+	was := b.Run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook")
 	copies := b.copies(t)
 	out, err := b.install(t, file)
 	if err == nil || !ordered(out, why, "scalehook is not upgraded") {
 		t.Errorf("want %q, got %v\n%s", why, err, out)
 	}
-	if got := b.run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook"); got != was {
+	if got := b.Run(t, "dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "scalehook"); got != was {
 		t.Errorf("dpkg says %s, and said %s", got, was)
 	}
 	if got := asked(t); !ordered(got, "stop scalehook.service", "start scalehook.service") {
@@ -621,15 +672,15 @@ func (b *box) refuses(t *testing.T, file, why string, asked func(*testing.T) str
 
 // oldStore puts a store of the first schema, with groups in mid-activity, in the
 // server's place, and returns its schema.
-func (b *box) oldStore(t *testing.T) int {
+func (b host) oldStore(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/store/testdata/schema1.sqlite")
 	if err != nil {
 		t.Fatal(err)
 	}
 	const file = "/var/lib/scalehook/scalehook.db"
-	b.write(t, file, string(text), 0o600)
-	b.run(t, "chown", "scalehook:scalehook", file)
+	b.Write(t, file, string(text), 0o600)
+	b.Run(t, "chown", "scalehook:scalehook", file)
 	return b.schema(t, file)
 }
 
@@ -640,18 +691,18 @@ const (
 	versionEnd = 64
 )
 
-func (b *box) schema(t *testing.T, file string) int {
+func (b host) schema(t *testing.T, file string) int {
 	t.Helper()
-	text := b.read(t, file)
+	text := b.Read(t, file)
 	if len(text) < versionEnd {
 		t.Fatalf("%s has %d bytes", file, len(text))
 	}
 	return int(binary.BigEndian.Uint32([]byte(text[versionAt:versionEnd])))
 }
 
-func (b *box) schemaIs(t *testing.T, file string, version uint32) {
+func (b host) schemaIs(t *testing.T, file string, version uint32) {
 	t.Helper()
-	f, err := os.OpenFile(b.path(file), os.O_WRONLY, 0)
+	f, err := os.OpenFile(b.Path(file), os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -662,9 +713,9 @@ func (b *box) schemaIs(t *testing.T, file string, version uint32) {
 }
 
 // purged wants nothing left but what is not the packages'.
-func (b *box) purged(t *testing.T) {
+func (b host) purged(t *testing.T) {
 	t.Helper()
-	if got := b.run(t, "ls", "-A", "/etc/scalehook"); got != "clouds.yaml\n" {
+	if got := b.Run(t, "ls", "-A", "/etc/scalehook"); got != "clouds.yaml\n" {
 		t.Errorf("left in /etc/scalehook: %s", got)
 	}
 	for _, file := range []string{
@@ -673,18 +724,18 @@ func (b *box) purged(t *testing.T) {
 		"/etc/systemd/system/multi-user.target.wants/scalehook-exporter.service", "/etc/systemd/system/scalehook-exporter.service",
 		"/usr/bin/scalehook", "/usr/bin/scalehook-exporter",
 	} {
-		if b.exists(t, file) {
+		if b.Exists(t, file) {
 			t.Errorf("%s is still there", file)
 		}
 	}
-	b.run(t, "id", "scalehook")
-	b.run(t, "id", "scalehook-exporter")
+	b.Run(t, "id", "scalehook")
+	b.Run(t, "id", "scalehook-exporter")
 }
 
 // copies are the copies of the store that upgrades made.
-func (b *box) copies(t *testing.T) []string {
+func (b host) copies(t *testing.T) []string {
 	t.Helper()
-	out := b.run(t, "sh", "-c", "ls /var/lib/scalehook/scalehook.db.upgrade-from-* 2>/dev/null || true")
+	out := b.Run(t, "sh", "-c", "ls /var/lib/scalehook/scalehook.db.upgrade-from-* 2>/dev/null || true")
 	return strings.Fields(out)
 }
 
@@ -709,10 +760,10 @@ type group struct {
 	Pool     string `json:"pool_seen"`
 }
 
-func (b *box) groups(t *testing.T) map[string]group {
+func (b host) groups(t *testing.T) map[string]group {
 	t.Helper()
 	var list []group
-	out := b.run(t, "scalehook", "groups", "-o", "json", "--token-file", "/etc/scalehook/operator.token")
+	out := b.Run(t, "scalehook", "groups", "-o", "json", "--token-file", "/etc/scalehook/operator.token")
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -724,7 +775,7 @@ func (b *box) groups(t *testing.T) map[string]group {
 }
 
 // seen waits until the server has looked at its hypervisor and its pool.
-func (b *box) seen(t *testing.T) {
+func (b host) seen(t *testing.T) {
 	t.Helper()
 	testenv.Eventually(t, time.Minute, "a look at libvirt and HAProxy", func() error {
 		if g := b.groups(t)["web"]; g.Seen == "" || g.Pool == "" {

@@ -18,10 +18,10 @@ import (
 // unit is a service's file: its settings by name, in order.
 type unit map[string][]string
 
-func readUnit(t *testing.T, b *box, name string) unit {
+func readUnit(t *testing.T, b host, name string) unit {
 	t.Helper()
 	u := unit{}
-	for line := range strings.Lines(b.read(t, "/lib/systemd/system/"+name+".service")) {
+	for line := range strings.Lines(b.Read(t, "/lib/systemd/system/"+name+".service")) {
 		line = strings.TrimSpace(line)
 		if key, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
 			u[key] = append(u[key], value)
@@ -93,7 +93,7 @@ exec setpriv --reuid="$user" --regid="$group" --init-groups --no-new-privs --bou
 `
 
 // startService starts a service that is there until the test whole ends.
-func startService(t, whole *testing.T, b *box, name string) *service {
+func startService(t, whole *testing.T, b host, name string) *service {
 	t.Helper()
 	u := readUnit(t, b, name)
 	// The harness does these always.
@@ -105,13 +105,13 @@ func startService(t, whole *testing.T, b *box, name string) *service {
 		}
 	}
 	socket := "/run/notify-" + name
-	_ = os.Remove(b.path(socket))
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: b.path(socket), Net: "unixgram"})
+	_ = os.Remove(b.Path(socket))
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: b.Path(socket), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	whole.Cleanup(func() { _ = conn.Close() })
-	if err := os.Chmod(b.path(socket), 0o666); err != nil {
+	if err := os.Chmod(b.Path(socket), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	mode := "0755"
@@ -130,7 +130,7 @@ func startService(t, whole *testing.T, b *box, name string) *service {
 		args = append(args, word)
 	}
 	s := &service{name: name, unit: u, conn: conn, fed: u.duration(t, "WatchdogSec", 0) / faster}
-	s.cmd = b.command(context.WithoutCancel(whole.Context()), args...)
+	s.cmd = b.Command(context.WithoutCancel(whole.Context()), args...)
 	s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+socket)
 	if s.fed > 0 {
 		s.cmd.Env = append(s.cmd.Env, fmt.Sprintf("WATCHDOG_USEC=%d", s.fed.Microseconds()))
@@ -164,23 +164,10 @@ func (s *service) watched(t *testing.T) {
 	}
 }
 
-// reload runs the unit's ExecReload as systemd does: as the unit's user.
-func (s *service) reload(t *testing.T, b *box) {
-	t.Helper()
-	args := []string{
-		"setpriv", "--reuid=" + s.unit.one(t, "User"), "--regid=" + s.unit.one(t, "Group"), "--init-groups", "--no-new-privs",
-		"--bounding-set=-all", "--inh-caps=-all", "--",
-	}
-	for word := range strings.FieldsSeq(s.unit.one(t, "ExecReload")) {
-		args = append(args, strings.ReplaceAll(word, "$MAINPID", strings.TrimSpace(b.read(t, "/run/"+s.name+".pid"))))
-	}
-	b.run(t, args...)
-}
-
 // defaultArgs is ARGS of an environment file.
-func defaultArgs(t *testing.T, b *box, file string) []string {
+func defaultArgs(t *testing.T, b host, file string) []string {
 	t.Helper()
-	for line := range strings.Lines(b.read(t, file)) {
+	for line := range strings.Lines(b.Read(t, file)) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "ARGS="); ok {
 			return strings.Fields(strings.Trim(value, `"`))
 		}
@@ -227,9 +214,9 @@ func (s *service) within(t *testing.T, limit time.Duration, state string) {
 }
 
 // stop ends the service, which has to say so and to end well.
-func (s *service) stop(t *testing.T, b *box) {
+func (s *service) stop(t *testing.T, b host) {
 	t.Helper()
-	b.run(t, "/bin/kill", "-TERM", strings.TrimSpace(b.read(t, "/run/"+s.name+".pid")))
+	b.Run(t, "/bin/kill", "-TERM", strings.TrimSpace(b.Read(t, "/run/"+s.name+".pid")))
 	s.stopped(t)
 }
 
