@@ -380,3 +380,33 @@ func volumeAt(ctx context.Context, s *session, path string) (volume, error) {
 			return readVolume(name, vol)
 		})
 }
+
+// poolFolder returns the folder of a pool of files; clones need one.
+func poolFolder(ctx context.Context, s *session, name string) (string, error) {
+	folder, err := query(ctx, s, fmt.Sprintf("read pool %q", name), func(_ context.Context, conn *libvirt.Connect) (folder string, err error) {
+		err = withPool(conn, name, func(pool *libvirt.StoragePool) error {
+			text, err := pool.GetXMLDesc(0)
+			if err != nil {
+				return err
+			}
+			var desc libvirtxml.StoragePool
+			if err := desc.Unmarshal(text); err != nil {
+				return fmt.Errorf("read the description: %w", err)
+			}
+			switch desc.Type {
+			case "dir", "fs", "netfs":
+			default:
+				return scaling.Errorf(scaling.Permanent, "pool %q is of type %q: linked clones need a pool of files (dir, fs or netfs)", name, desc.Type)
+			}
+			if desc.Target != nil {
+				folder = desc.Target.Path
+			}
+			return nil
+		})
+		return folder, err
+	})
+	if err == nil && !strings.HasPrefix(folder, "/") {
+		err = scaling.Errorf(scaling.Permanent, "pool %q has no folder", name)
+	}
+	return folder, err
+}
