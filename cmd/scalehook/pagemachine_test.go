@@ -61,7 +61,7 @@ type pageMachine struct {
 func newPageMachine(t *testing.T) *pageMachine {
 	t.Helper()
 	m := &pageMachine{t: t, dir: t.TempDir(), listen: testenv.FreeAddress(t)}
-	for _, dir := range []string{"etc/scalehook", "etc/alertmanager", "etc/haproxy", "var/lib", "var/backups", "work"} {
+	for _, dir := range []string{"etc/scalehook", "etc/alertmanager", "etc/haproxy", "etc/prometheus/rules.d", "home", "var/lib", "var/backups", "work"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func newPageMachine(t *testing.T) *pageMachine {
 	m.write("etc/scalehook/operator.token", "operator-token-0123456789\n")
 	m.write("etc/scalehook/scalehook.yml", fmt.Sprintf(pageServer, "", ""))
 	m.env = append(os.Environ(), "SCALEHOOK_URL=http://"+m.listen,
-		"SCALEHOOK_TOKEN_FILE="+filepath.Join(m.dir, "etc/scalehook/operator.token"), "TZ=UTC")
+		"SCALEHOOK_TOKEN_FILE="+filepath.Join(m.dir, "etc/scalehook/operator.token"), "TZ=UTC", "HOME="+filepath.Join(m.dir, "home"))
 	return m
 }
 
@@ -173,6 +173,12 @@ func TestThePagesDoWhatTheySay(t *testing.T) {
 		},
 		"docs/howto/thresholds.md": func(t *testing.T, m *pageMachine) {
 			m.write("etc/scalehook/scalehook.yml", fmt.Sprintf(pageServer, "prometheus: {url: http://"+recordedDays(t, 2)+"}", ""))
+		},
+		"docs/cli.md": func(t *testing.T, m *pageMachine) {
+			testenv.Need(t, testenv.Program("man"))
+			m.write("etc/prometheus/prometheus.yml", "scrape_configs:\n  - job_name: node\n")
+			m.serve()
+			m.inService()
 		},
 		"docs/howto/backup.md":    func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
 		"docs/howto/upgrade.md":   func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },

@@ -145,6 +145,16 @@ func TestSuggestAsksARealPrometheus(t *testing.T) {
 				t.Errorf("no %q in:\n%s", want, o)
 			}
 		}
+		page, err := os.ReadFile(cliPage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, screen, _ := strings.Cut(string(page), "```text\ngroup web ")
+		screen, _, _ = strings.Cut(screen, "\n```")
+		_, screen, found := strings.Cut(screen, ": ") // after the times, which are local ones
+		if !found || !strings.Contains(strings.ReplaceAll(o, "  \n", "\n"), ": "+screen+"\n") {
+			t.Errorf("%s shows\n%s\nand the command prints\n%s", cliPage, screen, o)
+		}
 	})
 	t.Run("gaps and missing readings are said", func(t *testing.T) {
 		got := ask(0, "db")
