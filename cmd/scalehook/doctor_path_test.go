@@ -253,6 +253,10 @@ func (s *stack) only(names ...string) string {
 func TestDoctorFindsExactlyWhatIsBroken(t *testing.T) {
 	s := newStack(t)
 	s.only()
+	m := newPageMachine(t)
+	m.runsIn(s.dir)
+	m.env = append(m.env, "SCALEHOOK_URL=http://"+s.server)
+	m.run("docs/doctor.md")
 	says := func(detail string, wants ...string) {
 		t.Helper()
 		for _, want := range wants {

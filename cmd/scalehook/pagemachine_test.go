@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,6 +82,17 @@ func (m *pageMachine) write(name, text string) {
 	}
 }
 
+// runsIn has the machine's configurations in a folder that is there already.
+func (m *pageMachine) runsIn(dir string) {
+	m.t.Helper()
+	for _, name := range []string{"scalehook", "prometheus", "alertmanager"} {
+		at := filepath.Join(m.dir, "etc", name)
+		if err := errors.Join(os.RemoveAll(at), os.Symlink(dir, at)); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
 // serve starts the server and waits for its group.
 func (m *pageMachine) serve() {
 	cmd := exec.Command("scalehook", append([]string{
@@ -109,7 +121,8 @@ func (m *pageMachine) run(page string) {
 	}
 	ran := 0
 	for k := range blocks {
-		blocks[k].Text = strings.NewReplacer("sudo ", "", " /etc/", " "+m.dir+"/etc/", "=/etc/", "="+m.dir+"/etc/", " /var/", " "+m.dir+"/var/", "localhost:10070", strings.Replace(m.listen, "127.0.0.1", "localhost", 1)).Replace(blocks[k].Text)
+		blocks[k].Text = strings.NewReplacer("sudo ", "", " /etc/", " "+m.dir+"/etc/", "=/etc/", "="+m.dir+"/etc/", " /var/", " "+m.dir+"/var/",
+			"scalehook doctor\n", "scalehook doctor --config.file "+m.dir+"/etc/scalehook/scalehook.yml\n", "localhost:10070", strings.Replace(m.listen, "127.0.0.1", "localhost", 1)).Replace(blocks[k].Text)
 		if blocks[k].NotRun == "" {
 			ran++
 		}
