@@ -193,6 +193,8 @@ func TestThePagesDoWhatTheySay(t *testing.T) {
 			m.serve()
 			m.inService()
 		},
+		"docs/rules.md":           func(t *testing.T, _ *pageMachine) { testenv.Need(t, testenv.Program("promtool")) },
+		"docs/store.md":           func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
 		"docs/howto/backup.md":    func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
 		"docs/howto/upgrade.md":   func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
 		"docs/howto/uninstall.md": func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
