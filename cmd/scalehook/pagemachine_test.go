@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/scalehook/scalehook/e2e/doc"
 	"github.com/scalehook/scalehook/internal/testenv"
@@ -57,6 +60,7 @@ type pageMachine struct {
 	server *testenv.Process
 	listen string
 	flags  []string
+	after  func() // looks at what the page's commands left
 }
 
 func newPageMachine(t *testing.T) *pageMachine {
@@ -146,6 +150,35 @@ func (m *pageMachine) run(page string) {
 	}
 }
 
+// dashboardsAreWhereGrafanaLooks follows the files by which Grafana finds the others.
+func (m *pageMachine) dashboardsAreWhereGrafanaLooks() {
+	m.t.Helper()
+	var found struct {
+		Providers []struct {
+			Options struct{ Path string }
+		}
+		Datasources []struct{ URL string }
+	}
+	for _, name := range []string{"dashboards/scalehook.yml", "datasources/prometheus.yml"} {
+		text, err := os.ReadFile(filepath.Join(m.dir, "etc/grafana/provisioning", name))
+		if err == nil {
+			err = yaml.Unmarshal(text, &found)
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if len(found.Providers) != 1 || len(found.Datasources) != 1 {
+		m.t.Fatalf("Grafana is told %+v", found)
+	}
+	for _, name := range []string{"overview.json", "group.json"} {
+		installed, err := os.ReadFile(filepath.Join(m.dir, found.Providers[0].Options.Path, name))
+		if err != nil || !json.Valid(installed) {
+			m.t.Errorf("Grafana finds no %s: %v", name, err)
+		}
+	}
+}
+
 // inService waits for the group's first instance.
 func (m *pageMachine) inService() {
 	m.t.Helper()
@@ -193,6 +226,16 @@ func TestThePagesDoWhatTheySay(t *testing.T) {
 			m.serve()
 			m.inService()
 		},
+		"docs/grafana.md": func(t *testing.T, m *pageMachine) {
+			tree, err := filepath.Abs("../../grafana")
+			if err == nil {
+				err = os.Symlink(tree, filepath.Join(m.dir, "work/grafana"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.after = m.dashboardsAreWhereGrafanaLooks
+		},
 		"docs/rules.md":           func(t *testing.T, _ *pageMachine) { testenv.Need(t, testenv.Program("promtool")) },
 		"docs/store.md":           func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
 		"docs/howto/backup.md":    func(_ *testing.T, m *pageMachine) { m.serve(); m.inService() },
@@ -204,6 +247,9 @@ func TestThePagesDoWhatTheySay(t *testing.T) {
 			m := newPageMachine(t)
 			prepare(t, m)
 			m.run(page)
+			if m.after != nil && !t.Failed() {
+				m.after()
+			}
 		})
 	}
 	files, err := filepath.Glob("../../docs/howto/*.md")
