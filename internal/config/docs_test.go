@@ -92,8 +92,12 @@ func reference(t *testing.T) string {
 			t.Errorf("%s.%s has no keys", s.dir, s.name)
 		}
 		for _, r := range rows {
-			if r.text == "" {
-				r.text = plain()[s.title+" "+r.key]
+			own, told := plain()[s.title+" "+r.key]
+			if told && r.text != "" {
+				t.Errorf("%s: %s is explained twice; its field's comment hides: %s", s.title, r.key, own)
+			}
+			if told {
+				r.text = own
 			}
 			if r.text == "" {
 				t.Errorf("%s: %s is not explained: write a comment at the field", s.title, r.key)
@@ -112,8 +116,6 @@ func plain() map[string]string {
 		os      = "groups.NAME.template (openstack) "
 	)
 	return map[string]string{
-		libvirt + "pool":        "The storage pool of the clones. Default default.",
-		libvirt + "image_pool":  "The storage pool of the image. Default: that of the clones.",
 		libvirt + "memory":      "Memory of a VM, such as 1GiB. Default 512MiB.",
 		libvirt + "vcpus":       "vCPUs of a VM. Default 1.",
 		libvirt + "cache":       "Cache mode of the disk, in libvirt's words.",

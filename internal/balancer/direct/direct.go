@@ -36,7 +36,7 @@ type Config struct {
 
 // Check is one probe of one member. Zero values are the defaults.
 type Check struct {
-	Type     CheckType     `yaml:"type"`     // tcp
+	Type     CheckType     `yaml:"type"`     // tcp (it accepts a connection) or http (it answers GET with 2xx or 3xx); default tcp
 	Path     string        `yaml:"path"`     // for http; /
 	Interval time.Duration `yaml:"interval"` // the least time between two probes of a member; 1s
 	Timeout  time.Duration `yaml:"timeout"`  // of one probe; 1s

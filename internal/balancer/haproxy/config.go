@@ -21,11 +21,11 @@ type Config struct {
 	// host, one each for a pair behind a shared address. A change is made at all of
 	// them.
 	Sockets []Socket `yaml:"sockets"`
-	// Timeout bounds one command on one socket; 0 is DefaultTimeout.
+	// Timeout bounds one command on one socket. Default 2s.
 	Timeout time.Duration `yaml:"timeout"`
 	// HardStopAfter repeats hard-stop-after of haproxy's configuration. It is used
 	// only without a master socket: a worker older than that has no predecessor
-	// that still serves. 0 is not known.
+	// that still serves. Default: not known.
 	HardStopAfter time.Duration `yaml:"hard_stop_after"`
 }
 

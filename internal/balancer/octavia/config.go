@@ -87,8 +87,8 @@ type Monitor struct {
 	Path  string `yaml:"path"`  // for HTTP and HTTPS; /
 	Codes string `yaml:"codes"` // for HTTP and HTTPS: 200, 200-204, or 200,202; 200
 	Port  uint16 `yaml:"port"`  // where members are checked; 0: where they serve
-	// Delay is between two checks (5s), Timeout that of one (3s), both in whole
-	// seconds. Rise checks must pass to come up (2), Fall fail to go down (3).
+	// Delay is between two checks (5s), Timeout that of one (3s, at most Delay), both in
+	// whole seconds. Rise checks must pass to come up (2), Fall fail to go down (3).
 	Delay   time.Duration `yaml:"delay"`
 	Timeout time.Duration `yaml:"timeout"`
 	Rise    int           `yaml:"rise"`

@@ -17,14 +17,14 @@ import (
 
 // Config says where the libvirt host is and how it is talked to.
 type Config struct {
-	// URI is the connection URI as virsh takes it with -c.
+	// URI is the connection URI as virsh takes it with -c. Default qemu:///system.
 	URI string `yaml:"uri"`
 	// KeepAliveInterval and KeepAliveCount end a connection on which libvirtd has
-	// been silent for about interval × (count + 1); whole seconds.
+	// been silent for about interval × (count + 1); whole seconds. Defaults 5s and 3.
 	KeepAliveInterval time.Duration `yaml:"keepalive_interval"`
 	KeepAliveCount    int           `yaml:"keepalive_count"`
 	// MaxConnections bounds the connections, and with them the calls that run at
-	// the same time or were left behind.
+	// the same time or were left behind. Default 16.
 	MaxConnections int `yaml:"max_connections"`
 	// ReserveMemory stays free on the host: a VM is launched only if free memory,
 	// buffers and cache less this cover its memory. Default 256MiB.
@@ -96,10 +96,12 @@ const (
 //
 //nolint:recvcheck // decoding and SetDirectory change it in place, all else takes a copy
 type Template struct {
-	// Image is the name of the volume in Pool (or ImagePool) that every disk is
-	// a linked clone of. It is never written to.
-	Image     string `yaml:"image"`
-	Pool      string `yaml:"pool"`
+	// Image is the name of the volume in ImagePool that every disk is a linked clone
+	// of. It is never written to.
+	Image string `yaml:"image"`
+	// Pool is the storage pool of the clones. Default default.
+	Pool string `yaml:"pool"`
+	// ImagePool is the storage pool of the image. Default: that of the clones.
 	ImagePool string `yaml:"image_pool"`
 	// TemplateDomain names the one domain that may have Image as its disk. It has
 	// to stay shut off for as long as there are clones.
@@ -111,12 +113,13 @@ type Template struct {
 	Cache  string `yaml:"cache"`
 
 	// Network is a libvirt network, Bridge a bridge of the host; one of the two.
+	// Default: the network default; with DomainXML what that has.
 	Network string `yaml:"network"`
 	Bridge  string `yaml:"bridge"`
 
 	DomainType DomainType `yaml:"domain_type"`
 	Machine    string     `yaml:"machine"`
-	CPU        string     `yaml:"cpu"` // host-passthrough, host-model, maximum, or a model's name
+	CPU        string     `yaml:"cpu"` // host-passthrough (the default under KVM), host-model, maximum, or a model's name
 	Firmware   string     `yaml:"firmware"`
 	Console    string     `yaml:"console"`
 	OSInfo     string     `yaml:"osinfo"`
@@ -138,7 +141,7 @@ type CloudInit struct {
 	Keys []string `yaml:"keys"`
 	// Hostname is a Go template with the same fields; default "{{.Name}}".
 	Hostname string `yaml:"hostname"`
-	// Bus is the bus of the seed's disk: virtio, sata, scsi or ide.
+	// Bus is the bus of the seed's disk: virtio, sata, scsi or ide. Default virtio.
 	Bus string `yaml:"bus"`
 }
 

@@ -45,7 +45,8 @@ type Template struct {
 	// the project's own default group.
 	SecurityGroups []string `yaml:"security_groups"`
 	KeyPair        string   `yaml:"key_pair"`
-	// UserData is a file, a text/template over firstboot.Data.
+	// UserData is a file, a Go template with the fields .ID .Group .Name
+	// .Number .Hostname .MAC .Address.
 	UserData string `yaml:"user_data"`
 	// ConfigDrive hands user data and keys over on a disk, for networks without a
 	// metadata service.

@@ -12,24 +12,26 @@ import (
 
 // Config describes a World.
 type Config struct {
-	// Capacity is how many VMs fit; one more is refused for want of room.
+	// Capacity is how many VMs fit; one more is refused for want of room. Default 20.
 	Capacity int `yaml:"capacity"`
-	// VCPUs is what a VM has whose template says nothing else.
+	// VCPUs is what a VM has whose template says nothing else. Default 1.
 	VCPUs int `yaml:"vcpus"`
-	// BootTime passes from start to ready; the address is known at half of it.
+	// BootTime passes from start to ready; the address is known at half of it. Default 5s.
 	BootTime time.Duration `yaml:"boot_time"`
-	// ShutdownTime is how long a guest takes to stop when asked.
+	// ShutdownTime is how long a guest takes to stop when asked. Default 2s.
 	ShutdownTime time.Duration `yaml:"shutdown_time"`
-	// DrainTime is how long the sessions of a draining member last.
+	// DrainTime is how long the sessions of a draining member last. Default 2s.
 	DrainTime time.Duration `yaml:"drain_time"`
-	// CallTime is how long every call takes.
+	// CallTime is how long every call takes. Default 0s.
 	CallTime time.Duration `yaml:"call_time"`
-	// BootBurn and IdleBurn are the vCPUs that a booting and an idle VM use.
+	// BootBurn and IdleBurn are the vCPUs that a booting and an idle VM use. Defaults
+	// 1 and 0.02.
 	BootBurn float64 `yaml:"boot_burn"`
 	IdleBurn float64 `yaml:"idle_burn"`
-	// Network is where addresses come from, in order.
+	// Network is where addresses come from, in order. Default 192.0.2.0/24.
 	Network netip.Prefix `yaml:"network"`
-	// Directory keeps the World in a file; empty: it ends with the process.
+	// Directory keeps the VMs in a file, so that a restart finds them. Default: they
+	// end with the process.
 	Directory string `yaml:"directory"`
 	// VMs exist from the start and are nobody's, for adoption.
 	VMs []ForeignVM `yaml:"vms"`

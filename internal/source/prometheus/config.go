@@ -13,16 +13,18 @@ import (
 // Config says where Prometheus is and how far it is believed.
 type Config struct {
 	// URL is Prometheus's own, like http://127.0.0.1:9090, with its route prefix if it
-	// has one. Anything that answers /api/v1/query will do.
+	// has one. Anything that answers /api/v1/query will do. Default
+	// http://127.0.0.1:9090.
 	URL string `yaml:"url"`
-	// Timeout bounds one look-up, from dialling to the last byte.
+	// Timeout bounds one look-up, from dialling to the last byte. Default 5s.
 	Timeout time.Duration `yaml:"timeout"`
 	// MaxAge is how old the newest sample behind a reading or a signal may be, by
 	// Prometheus's own clock. Older readings are missing, older signals unknown. State
-	// at least three scrapes and one evaluation.
+	// at least three scrapes and one evaluation. Default 2m.
 	MaxAge time.Duration `yaml:"max_age"`
 	// MaxClockSkew is how far Prometheus's clock may be from ours. Evidence times are
 	// compared with the ends of our own actions, so beyond that nothing is believed.
+	// Default 5s.
 	MaxClockSkew time.Duration `yaml:"max_clock_skew"`
 	// HTTPClient is the client section of the Prometheus family: authorization, TLS,
 	// proxy. Secrets in files are read again when they are used.
