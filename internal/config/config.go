@@ -131,7 +131,7 @@ type Group struct {
 	// deleted after the next one is made. Default 0: all are kept.
 	SnapshotsKeep int `yaml:"snapshots_keep"`
 	// Name is the pattern of new VMs' names; {n} stands for a number that only
-	// rises. Default "GROUP-{n}".
+	// rises. Names that adopted VMs have are left out. Default "GROUP-{n}".
 	Name string `yaml:"name"`
 	// Adopt names existing VMs that belong to the group as baselines.
 	Adopt []string `yaml:"adopt"`

@@ -110,9 +110,12 @@ func (s *State) followed(v Verdict, now time.Time) {
 }
 
 func (s *State) newInstance(g Group, now time.Time, ids IDs, activity string) Instance {
-	s.NextNumber = max(s.NextNumber, 1)
-	n := s.NextNumber
-	s.NextNumber++
+	n := max(s.NextNumber, 1)
+	// A provider refuses a name that is there, and a baseline's is.
+	for slices.Contains(g.Adopt, g.VMName(n)) || slices.Contains(s.AdoptedNames, g.VMName(n)) {
+		n++
+	}
+	s.NextNumber = n + 1
 	return Instance{
 		ID: ids.Instance(), Group: g.Name, Name: g.VMName(n), Number: n, State: StateRequested, Since: now,
 		CreatedAt: now, Deadline: now.Add(g.LaunchDeadline), Activity: activity,

@@ -51,6 +51,37 @@ func TestBeginDoesNotBelieveEverything(t *testing.T) {
 	})
 }
 
+// The clones that a script has left are called as the group calls its own.
+func TestANumberWhoseNameABaselineHasIsLeftOut(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pattern        string
+		adopt, adopted []string
+		want           string
+		next           int
+	}{
+		"no baseline has it":                     {"web-{n}", []string{"vm-test"}, nil, "web-2 web-3", 4},
+		"one that is to be adopted has it":       {"web-{n}", []string{"web-3", "web-9"}, nil, "web-2 web-4", 5},
+		"those that were adopted once have them": {"web-{n}", nil, []string{"web-2", "web-3"}, "web-4 web-5", 6},
+		"names without a number":                 {"web", []string{"web"}, []string{"web-2"}, "web-3 web-4", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := serving(1).set(func(g *scaling.Group) { g.NamePattern, g.Adopt, g.Max = tt.pattern, tt.adopt, 9 })
+			w.st.AdoptedNames = tt.adopted
+			w.st.Begin(scaling.Verdict{Action: scaling.ActionFill, Count: 2}, w.in.Group, at(200), &seqIDs{})
+			var got []string
+			for _, i := range w.st.Instances[1:] {
+				got = append(got, i.Name)
+				if i.Name != w.in.Group.VMName(i.Number) {
+					t.Errorf("%s has the number %d", i.Name, i.Number)
+				}
+			}
+			if diff := cmp.Diff(tt.want, strings.Join(got, " ")); diff != "" || w.st.NextNumber != tt.next {
+				t.Errorf("next number %d, names (-want +got):\n%s", w.st.NextNumber, diff)
+			}
+		})
+	}
+}
+
 func TestEnteringTheSameStateChangesNothing(t *testing.T) {
 	w := serving(1).state("i1", scaling.StateRemoving)
 	want := w.st.Clone()
