@@ -70,7 +70,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	f.BoolVar(&on.Interface, "collector.interface", on.Interface, "traffic per network interface (bulk statistics)")
 
 	f.Var(logValue{o.log.Level}, "log.level", "one of debug, info, warn, error")
-	f.Var(logValue{o.log.Format}, "log.format", "one of logfmt, json")
+	f.Var(logValue{o.log.Format}, "log.format", "one of logfmt (the default), json")
 	f.BoolVar(&showVersion, "version", false, "print the version and end")
 	f.BoolVar(&helpMan, "help-man", false, "print the manual page and end")
 

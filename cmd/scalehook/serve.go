@@ -66,12 +66,12 @@ reads the configuration again; one with an error leaves the old one in force.`,
 	f.StringArrayVar(&o.allowedHosts, "web.allowed-host", nil, "further name accepted in the Host header, besides localhost and IP addresses; may be given several times")
 	f.BoolVar(&o.lifecycle, "web.enable-lifecycle", false, "reload by POST /-/reload")
 	f.BoolVar(&o.insecure, "web.insecure-operator", false, "take orders and notifications without a bearer token")
-	f.BoolVar(&o.pprof, "web.enable-pprof", false, "serve /debug/pprof to operators")
+	f.BoolVar(&o.pprof, "web.enable-pprof", false, "serve /debug/pprof to operators of all groups")
 	f.IntVar(&o.maxConnections, "web.max-connections", 512, "most open connections per address; slow ones make room for new ones")
 	f.StringVar(&o.storagePath, "storage.path", "data", "folder of the store")
 	f.StringVar(&o.auditFile, "audit.file", "", "file that gets who wanted to change what, as JSON lines; what cannot be written there is not done (default: the log)")
 	f.Var(flagValue{o.logLevel, "level"}, "log.level", "least severe messages to log: debug, info, warn or error")
-	f.Var(flagValue{o.logFormat, "format"}, "log.format", "format of the log: logfmt or json")
+	f.Var(flagValue{o.logFormat, "format"}, "log.format", "format of the log: logfmt (the default) or json")
 	f.BoolVar(&o.observe, "observe", false, "decide and explain, and change nothing, whatever the groups' modes")
 	return cmd
 }
