@@ -55,6 +55,7 @@ type host struct {
 	*lab.Lab
 	fleet  *tiny.Fleet
 	server *httptest.Server
+	binary string // see build
 }
 
 func newHost(t *testing.T, on exporter.Collectors) *host {
