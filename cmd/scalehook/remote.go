@@ -118,6 +118,5 @@ func httpClient(file string) (*http.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--http.config.file %s: %w", file, err)
 	}
-	h.Timeout = 30 * time.Second
 	return h, nil
 }

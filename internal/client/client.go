@@ -35,8 +35,7 @@ type Options struct {
 	// CAFile verifies the server in the place of the system's authorities, CertFile
 	// and KeyFile hold the certificate to show to it; all may be empty.
 	CAFile, CertFile, KeyFile string
-	// HTTP sends the requests; nil for a client that waits at most 30 s and uses
-	// the files above.
+	// HTTP sends the requests; nil for a client that uses the files above.
 	HTTP *http.Client
 	// UserAgent names the caller; empty for "scalehook".
 	UserAgent string
@@ -45,7 +44,8 @@ type Options struct {
 	Dated func(time.Time)
 }
 
-// Client asks one server. It may be used by several goroutines.
+// Client asks one server. It waits as long as its caller's context says, and 30 s
+// where that has no deadline. It may be used by several goroutines.
 type Client struct {
 	base      *url.URL
 	tokenFile string
@@ -90,7 +90,6 @@ func New(opts Options) (*Client, error) {
 			return nil, err
 		}
 		c.http = &http.Client{
-			Timeout:   30 * time.Second,
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, IdleConnTimeout: time.Minute},
 			// A redirect would turn an order into a GET, or send the token elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -249,16 +248,14 @@ func (c *Client) Standby(ctx context.Context, group, instance string, on bool) (
 	return send[api.Done](ctx, c, http.MethodPut, path, "", api.StandbyRequest{Standby: &on})
 }
 
-// Backup writes a consistent copy of the server's store to w.
+// Backup writes a consistent copy of the server's store to w. That may take longer
+// than other answers: without a deadline of the context nothing bounds it.
 func (c *Client) Backup(ctx context.Context, w io.Writer) (err error) {
 	req, err := c.request(ctx, http.MethodPost, "/backup", nil, struct{}{})
 	if err != nil {
 		return err
 	}
-	// The copy may take longer than an answer of JSON does.
-	patient := *c.http
-	patient.Timeout = 0
-	resp, err := patient.Do(req)
+	resp, err := c.http.Do(req)
 	if err != nil {
 		return unreachable(err)
 	}
@@ -284,6 +281,8 @@ func (c *Client) Healthy(ctx context.Context, ready bool) (err error) {
 	if ready {
 		path = "/-/ready"
 	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	req, err := c.requestAt(ctx, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err
@@ -305,6 +304,14 @@ func (c *Client) Healthy(ctx context.Context, ready bool) (err error) {
 
 func (c *Client) order(ctx context.Context, method, group, path, key string, req api.OrderRequest) (api.OrderResult, error) {
 	return send[api.OrderResult](ctx, c, method, "/groups/"+url.PathEscape(group)+path, key, req)
+}
+
+// bounded is for callers that set no deadline of their own.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, 30*time.Second)
 }
 
 func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
@@ -381,7 +388,9 @@ func readToken(file string) (string, error) {
 
 func do[T any](c *Client, req *http.Request) (_ T, err error) {
 	var none T
-	resp, err := c.http.Do(req)
+	ctx, cancel := bounded(req.Context())
+	defer cancel()
+	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
 		return none, unreachable(err)
 	}

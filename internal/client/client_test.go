@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -212,6 +214,56 @@ func TestTLSFiles(t *testing.T) {
 		opts.URL = s.URL
 		if _, err := client.New(opts); err == nil {
 			t.Errorf("%+v is taken", opts)
+		}
+	}
+}
+
+// answers is a way to a server.
+type answers func(*http.Request) (*http.Response, error)
+
+func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestTheCallersDeadlineBoundsTheWait(t *testing.T) {
+	for name, tt := range map[string]struct {
+		deadline, took, want time.Duration // deadline 0: none
+		answered             bool
+	}{
+		"longer than the client's own": {2 * time.Minute, time.Minute, time.Minute, true},
+		"shorter":                      {5 * time.Second, time.Minute, 5 * time.Second, false},
+		"none, and it takes too long":  {0, time.Minute, 30 * time.Second, false},
+		"none, and it takes its time":  {0, 29 * time.Second, 29 * time.Second, true},
+	} {
+		for what, ask := range map[string]func(context.Context, *client.Client) error{
+			"a question": func(ctx context.Context, c *client.Client) error { _, err := c.Groups(ctx); return err },
+			"an order":   func(ctx context.Context, c *client.Client) error { _, err := c.Reload(ctx); return err },
+			"health":     func(ctx context.Context, c *client.Client) error { return c.Healthy(ctx, false) },
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, err := client.New(client.Options{URL: "http://127.0.0.1:1", HTTP: &http.Client{Transport: answers(func(r *http.Request) (*http.Response, error) {
+						select {
+						case <-time.After(tt.took):
+						case <-r.Context().Done():
+							return nil, r.Context().Err()
+						}
+						return &http.Response{StatusCode: http.StatusOK, Request: r, Body: io.NopCloser(strings.NewReader(`{"status":"success","data":null}`))}, nil
+					})}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					ctx := t.Context()
+					if tt.deadline > 0 {
+						var cancel context.CancelFunc
+						ctx, cancel = context.WithTimeout(ctx, tt.deadline)
+						defer cancel()
+					}
+					begun := time.Now()
+					err = ask(ctx, c)
+					if took := time.Since(begun); took != tt.want || (err == nil) != tt.answered || err != nil && !errors.Is(err, client.ErrUnreachable) {
+						t.Errorf("after %s: %v", took, err)
+					}
+				})
+			})
 		}
 	}
 }
