@@ -67,7 +67,7 @@ type Group struct {
 	// Default observe: trust is turned on by a person.
 	Mode scaling.Mode `yaml:"mode"`
 	// Min and Max bound the instances; max counts everything owned. Min defaults
-	// to 1, max has to be stated.
+	// to 1, max has to be stated: at most 1000.
 	Min int `yaml:"min"`
 	Max int `yaml:"max"`
 	// Surge is how many more may exist for a moment during a handover or a
@@ -125,7 +125,8 @@ type Group struct {
 	// OnRemove is what becomes of an adopted VM that leaves: keep (shut down, with
 	// its disks) or delete. Default keep.
 	OnRemove scaling.OnRemove `yaml:"on_remove"`
-	// Snapshot asks for a snapshot before a removal. Default false.
+	// Snapshot asks for a snapshot before a removal, where the provider makes them:
+	// openstack does. Default false.
 	Snapshot bool `yaml:"snapshot"`
 	// SnapshotsKeep is how many such snapshots of the group are kept; older ones are
 	// deleted after the next one is made. Default 0: all are kept.

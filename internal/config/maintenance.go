@@ -17,7 +17,7 @@ type Maintenance struct {
 	// Schedule says when it opens, as five fields of cron: "0 2 * * 6" is Saturday
 	// at two.
 	Schedule string `yaml:"schedule"`
-	// Duration is how long it stays open.
+	// Duration is how long it stays open, at most seven days (168h).
 	Duration time.Duration `yaml:"duration"`
 	// Timezone is that of the schedule, as Europe/Vienna. Default UTC.
 	Timezone string `yaml:"timezone"`
