@@ -322,7 +322,7 @@ func (a *app) ready() error {
 		return err
 	}
 	for _, v := range views {
-		if v.ProviderSeen.IsZero() && len(v.Problems) == 0 {
+		if !v.ProviderAsked {
 			return fmt.Errorf("group %s: provider %s was not listed yet", v.Group.Name, v.Group.Provider)
 		}
 	}

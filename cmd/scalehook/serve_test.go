@@ -105,6 +105,53 @@ func TestServeTellsSystemdAndLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// A source that does not answer makes nobody ready: whether a provider was asked is a
+// question of its own.
+func TestServeIsReadyOnceEveryProviderWasAsked(t *testing.T) {
+	for name, c := range map[string]struct {
+		provider string
+		want     int
+	}{
+		"a provider that answers, beside a Prometheus that is gone":              {"{}", http.StatusOK},
+		"a provider that has not answered yet, beside a Prometheus that is gone": {"{call_time: 1h}", http.StatusServiceUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := testFlags(t)
+			f.listen = []string{testenv.FreeAddress(t)}
+			text := strings.Replace(minimalConfig, "simulated: {}", "simulated: "+c.provider, 1) + "prometheus: {url: 'http://" + testenv.FreeAddress(t) + "'}\n"
+			if err := os.WriteFile(f.configFile, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- serve(ctx, f, io.Discard) }()
+			defer func() { cancel(); <-ended }()
+			get := func(path string) (code int, body string) {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+f.listen[0]+path, http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					return 0, err.Error()
+				}
+				defer resp.Body.Close()
+				text, _ := io.ReadAll(resp.Body)
+				return resp.StatusCode, string(text)
+			}
+			testenv.Eventually(t, 30*time.Second, "Prometheus is known to be gone, and the provider as it is", func() error {
+				if _, body := get("/api/v1/groups"); !strings.Contains(body, "meter: ") || (c.want == http.StatusOK) != strings.Contains(body, "provider_seen") {
+					return errors.New(body)
+				}
+				return nil
+			})
+			if code, body := get("/-/ready"); code != c.want {
+				t.Errorf("answered %d: %s", code, body)
+			}
+		})
+	}
+}
+
 func TestServeThatCannotStartLeavesNothingBehind(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for name, change := range map[string]func(*serveFlags){

@@ -80,7 +80,7 @@ func (g *group) show() scaling.GroupView {
 	}
 	if inv != nil {
 		seen, err := inv.status()
-		v.ProviderSeen = seen
+		v.ProviderSeen, v.ProviderAsked = seen, err != nil || !seen.IsZero()
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("provider %s: %v", inv.name, err))
 		}

@@ -111,6 +111,9 @@ type GroupView struct {
 	// ProviderSeen and PoolSeen are when the provider was last listed and the pool
 	// last observed; zero: not since the start.
 	ProviderSeen, PoolSeen time.Time
+	// ProviderAsked says that the provider was asked since the start, whether it
+	// answered or not.
+	ProviderAsked bool
 	// Public is where the group's public address leads, as last looked up; zero
 	// without one.
 	Public PublicAddress
