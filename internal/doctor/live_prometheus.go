@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -268,7 +269,9 @@ func (x *promExam) targets() (serverUp, exporterUp bool) {
 		case "unknown":
 			f.warn(0, "%s at %s was not scraped yet", name, host)
 		default:
-			f.bad(0, "%s at %s (job %s) cannot be scraped: %s: %s", name, host, t.Labels["job"], t.LastError, cure)
+			// Prometheus reads the health after the error, and a scrape may end in between.
+			why := cmp.Or(t.LastError, "its last scrape failed")
+			f.bad(0, "%s at %s (job %s) cannot be scraped: %s: %s", name, host, t.Labels["job"], why, cure)
 			serverUp, exporterUp = serverUp && !isServer, exporterUp && !isExporter
 		}
 	}

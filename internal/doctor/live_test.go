@@ -254,6 +254,15 @@ func TestRunningProgramsAreExamined(t *testing.T) {
 			},
 			map[string]string{"WRONG prometheus: targets": "the exporter at h:10071 (job kvm) cannot be scraped: refused"},
 		},
+		"an exporter that went down a moment ago": {
+			func(w *world) {
+				w.answers["/api/v1/targets"] = success(map[string]any{"activeTargets": []any{
+					map[string]any{"labels": map[string]string{"job": "kvm", "instance": "h:10071"}, "scrapeUrl": "http://h:10071/metrics", "health": "down"},
+				}})
+				w.queries["unless on (uuid) uuid:"] = sample(2, "scaling_group", "web")
+			},
+			map[string]string{"WRONG prometheus: targets": "the exporter at h:10071 (job kvm) cannot be scraped: its last scrape failed: start"},
+		},
 		"a label that was renamed": {
 			func(w *world) {
 				w.queries["exported_uuid!="] = sample(4, "job", "kvm", "instance", "h:10071")
