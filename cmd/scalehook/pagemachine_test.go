@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -272,21 +271,5 @@ func recordedDays(t *testing.T, days int) string {
 		}
 		text.at("web", at, average, 2)
 	}
-	text.WriteString("# EOF\n")
-	dir := t.TempDir()
-	for name, content := range map[string]string{"recorded.om": text.String(), "prometheus.yml": "global: {}\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	out, err := exec.CommandContext(t.Context(), testenv.Path(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "recorded.om"), data).CombinedOutput()
-	if err != nil {
-		t.Fatalf("promtool: %v\n%s", err, out)
-	}
-	address := testenv.FreeAddress(t)
-	cmd := exec.Command(testenv.Path(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+data, "--web.listen-address="+address)
-	cmd.Stderr = io.Discard
-	testenv.Start(t, cmd, testenv.OK("http://"+address+"/-/ready"))
-	return address
+	return text.serve(t)
 }

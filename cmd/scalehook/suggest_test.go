@@ -46,6 +46,28 @@ func (r *recorded) at(group string, at time.Time, average float64, readings int)
 	}
 }
 
+// serve starts a Prometheus that has it, and returns its address.
+func (r *recorded) serve(t *testing.T) string {
+	t.Helper()
+	r.WriteString("# EOF\n")
+	dir := t.TempDir()
+	for name, content := range map[string]string{"recorded.om": r.String(), "prometheus.yml": "global: {}\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := filepath.Join(dir, "data")
+	out, err := exec.CommandContext(t.Context(), testenv.Path(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "recorded.om"), data).CombinedOutput()
+	if err != nil {
+		t.Fatalf("promtool: %v\n%s", err, out)
+	}
+	address := testenv.FreeAddress(t)
+	testenv.Start(t, exec.Command(testenv.Path(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path="+data, "--storage.tsdb.retention.time=100y", "--web.listen-address="+address, "--log.level=warn"),
+		testenv.OK("http://"+address+"/-/ready"))
+	return address
+}
+
 func TestSuggestAsksARealPrometheus(t *testing.T) {
 	testenv.Need(t, testenv.Program("prometheus"), testenv.Program("promtool"))
 	begin := time.Date(2026, 10, 5, 0, 0, 0, 0, time.UTC)
@@ -71,23 +93,8 @@ func TestSuggestAsksARealPrometheus(t *testing.T) {
 			text.at("young", at, 0.5, 2)
 		}
 	}
-	text.WriteString("# EOF\n")
-	dir := t.TempDir()
-	for name, content := range map[string]string{"recorded.om": text.String(), "prometheus.yml": "global: {}\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	out, err := exec.Command(testenv.Path(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", filepath.Join(dir, "recorded.om"), data).CombinedOutput()
-	if err != nil {
-		t.Fatalf("promtool: %v\n%s", err, out)
-	}
-	address := testenv.FreeAddress(t)
-	testenv.Start(t, exec.Command(testenv.Path(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"),
-		"--storage.tsdb.path="+data, "--storage.tsdb.retention.time=100y", "--web.listen-address="+address, "--log.level=warn"),
-		testenv.OK("http://"+address+"/-/ready"))
-	file := filepath.Join(dir, "scalehook.yml")
+	address := text.serve(t)
+	file := filepath.Join(t.TempDir(), "scalehook.yml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, suggestConfig, address), 0o600); err != nil {
 		t.Fatal(err)
 	}
