@@ -29,7 +29,7 @@ e2e: ## Only the end-to-end tests on real VMs; root or sudo
 test-chaos: ## A million random histories, every kill, every mutant, on real VMs too; an hour at most; root or sudo
 	@tools/test chaos
 
-test-tutorial: ## The tutorial's own commands beside an existing stack, with a clock; a quarter of an hour; root or sudo
+test-tutorial: ## The commands of pages for a KVM host, the tutorial's with a clock; a quarter of an hour; root or sudo
 	@tools/test tutorial
 
 test-openstack: ## Everything on a real OpenStack, which it installs, brings up and ends; long; root or sudo

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scalehook/scalehook/e2e/box"
+	"github.com/scalehook/scalehook/e2e/doc"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
@@ -221,14 +222,6 @@ func (b host) offer(t *testing.T, folder string, files map[string]string) {
 	}
 }
 
-// there succeeds once a file of the box is there.
-func (b host) there(name string) func() error {
-	return func() error {
-		_, err := os.Stat(b.Path(name))
-		return err
-	}
-}
-
 // libvirtd starts libvirtd with a configuration.
 func (b host) libvirtd(t *testing.T, conf string) *testenv.Process {
 	t.Helper()
@@ -250,23 +243,8 @@ func (b host) hypervisor(t *testing.T) (libvirtd *testenv.Process) {
 	b.Run(t, "sh", "-ec", furniture)
 	b.Run(t, "virsh", "-c", "qemu:///system", "define", "/tmp/vm.xml")
 	b.Run(t, "virsh", "-c", "qemu:///system", "start", "web-1")
-	testenv.Start(t, b.Command(t.Context(), "haproxy", "-db", "-f", "/tmp/haproxy.cfg"), b.there("/run/haproxy/scalehook.sock"))
+	testenv.Start(t, b.Command(t.Context(), "haproxy", "-db", "-f", "/tmp/haproxy.cfg"), b.There("/run/haproxy/scalehook.sock"))
 	return libvirtd
-}
-
-// polkit starts the system's bus and polkit on it.
-func (b host) polkit(t *testing.T) {
-	t.Helper()
-	b.Run(t, "install", "-d", "-m", "755", "/run/dbus")
-	testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "dbus-daemon", "--system", "--nofork", "--nopidfile"), b.there("/run/dbus/system_bus_socket"))
-	testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "/usr/lib/polkit-1/polkitd", "--no-debug"), func() error {
-		out, err := b.Try(t, "dbus-send", "--system", "--print-reply=literal", "--dest=org.freedesktop.DBus", "/",
-			"org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.PolicyKit1")
-		if err == nil && !strings.Contains(out, "true") {
-			err = errors.New("polkit is not on the bus")
-		}
-		return err
-	})
 }
 
 // as has a user with its own groups run a command.
@@ -297,7 +275,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			sameBytes(t, current[name], file)
 		}
 	})
-	page := box.ReadPage(t, "../../docs/packages.md")
+	page := doc.ReadPage(t, "../../docs/packages.md")
 	b := host{box.New(t)}
 	b.Write(t, "/usr/bin/systemctl", fakeSystemctl, 0o755)
 	b.Run(t, "sh", "-c", "getent group libvirt haproxy")
@@ -318,6 +296,10 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		}
 		return text
 	}
+	do := func(t *testing.T, words string) string {
+		t.Helper()
+		return page.Run(t, b.Session(t.Context(), "/root"), words)
+	}
 	var server *service
 	whole, ok := t, true
 	step := func(name string, f func(t *testing.T)) {
@@ -337,8 +319,8 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 
 	step("install", func(t *testing.T) {
 		b.offer(t, "/root/dist", older)
-		page.Run(t, b.Box, "/root", "dpkg-deb -f")
-		page.Run(t, b.Box, "/root", "# on each hypervisor")
+		do(t, "dpkg-deb -f")
+		do(t, "# on each hypervisor")
 		got := asked(t)
 		for _, want := range []string{"daemon-reload", "start scalehook.service", "start scalehook-exporter.service"} {
 			if !strings.Contains(got, want) {
@@ -392,9 +374,9 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if got := b.groups(t); got["web"].Mode != "observe" {
 			t.Errorf("the groups are %+v", got)
 		}
-		page.Run(t, b.Box, "/root", "scalehook-kvm.yml")
+		do(t, "scalehook-kvm.yml")
 		b.Write(t, "/etc/scalehook/scalehook.yml", ownConfig, 0o644)
-		page.Run(t, b.Box, "/root", "systemctl reload scalehook")
+		do(t, "systemctl reload scalehook")
 		s.await(t, "RELOADING=1")
 		s.await(t, "MONOTONIC_USEC=")
 		s.await(t, "READY=1")
@@ -411,7 +393,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	} {
 		step(socket.name, func(t *testing.T) {
 			if socket.polkit {
-				b.polkit(whole)
+				b.Polkit(whole)
 				if err := libvirtd.Stop(); err != nil {
 					t.Fatal(err)
 				}
@@ -436,7 +418,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			if g := b.groups(t)["web"]; g.Seen != "" || g.Pool != "" {
 				t.Errorf("without the groups it sees %+v", g)
 			}
-			page.Run(t, b.Box, "/root", "adduser scalehook libvirt")
+			do(t, "adduser scalehook libvirt")
 			s.stopped(t)
 			s = start(t, "scalehook")
 			b.seen(t)
@@ -485,7 +467,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		b.Write(t, "/etc/default/scalehook-exporter", exporterArgs, 0o644)
 		asked(t)
 		b.offer(t, "/root/dist", current)
-		out := page.Run(t, b.Box, "/root", "./dist/scalehook_*.deb ./dist/scalehook-exporter_*.deb")
+		out := do(t, "./dist/scalehook_*.deb ./dist/scalehook-exporter_*.deb")
 		got := asked(t)
 		for _, name := range names {
 			if !ordered(got, "stop "+name+".service", "daemon-reload", "start "+name+".service") {
@@ -536,7 +518,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	})
 	step("an older package goes over a newer one and copies too; its program refuses a store that it does not know", func(t *testing.T) {
 		b.offer(t, "/root/old", older)
-		out := page.Run(t, b.Box, "/root", "dpkg -i ./old/")
+		out := do(t, "dpkg -i ./old/")
 		if !ordered(out, "downgrading scalehook from 1.1.0-1 to 1.0.0-1", "saved to /var/lib/scalehook/scalehook.db.upgrade-from-1.1.0-1-") {
 			t.Fatal(out)
 		}
@@ -556,7 +538,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 			t.Errorf("the store has schema %d", got)
 		}
 		asked(t)
-		page.Run(t, b.Box, "/root", "scalehook restore")
+		do(t, "scalehook restore")
 		if got := asked(t); got != "stop scalehook\nstart scalehook\n" {
 			t.Errorf("systemctl was asked for\n%s", got)
 		}
@@ -567,7 +549,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		server = start(t, "scalehook")
 		exporter := start(t, "scalehook-exporter")
 		asked(t)
-		page.Run(t, b.Box, "/root", "apt remove")
+		do(t, "apt remove")
 		server.stopped(t)
 		exporter.stopped(t)
 		for line := range strings.Lines(asked(t)) {
@@ -602,7 +584,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		server = start(t, "scalehook")
 		exporter := start(t, "scalehook-exporter")
 		b.Write(t, "/etc/scalehook/clouds.yaml", "mine\n", 0o600)
-		page.Run(t, b.Box, "/root", "apt purge")
+		do(t, "apt purge")
 		server.stopped(t)
 		exporter.stopped(t)
 		b.purged(t)

@@ -2,12 +2,10 @@ package debian_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,8 +58,7 @@ type service struct {
 	name string
 	unit unit
 	cmd  *exec.Cmd
-	conn *net.UnixConn
-	told []string
+	told chan string
 	fed  time.Duration // what systemd waits for at most between two signs of life
 }
 
@@ -129,7 +126,7 @@ func startService(t, whole *testing.T, b host, name string) *service {
 		}
 		args = append(args, word)
 	}
-	s := &service{name: name, unit: u, conn: conn, fed: u.duration(t, "WatchdogSec", 0) / faster}
+	s := &service{name: name, unit: u, told: hear(conn), fed: u.duration(t, "WatchdogSec", 0) / faster}
 	s.cmd = b.Command(context.WithoutCancel(whole.Context()), args...)
 	s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+socket)
 	if s.fed > 0 {
@@ -184,33 +181,38 @@ func (s *service) await(t *testing.T, state string) {
 
 func (s *service) within(t *testing.T, limit time.Duration, state string) {
 	t.Helper()
-	end := time.Now().Add(limit)
-	is := func(told string) bool {
-		return told == state || (strings.HasSuffix(state, "=") && strings.HasPrefix(told, state))
-	}
-	for buf := make([]byte, 4096); ; {
-		if at := slices.IndexFunc(s.told, is); at >= 0 {
-			s.told = s.told[at+1:]
-			return
-		}
-		over := false
+	over, late := s.Done(), time.After(limit)
+	for {
 		select {
-		case <-s.Done():
-			over = true
-		default:
+		case told := <-s.told:
+			if told == state || (strings.HasSuffix(state, "=") && strings.HasPrefix(told, state)) {
+				return
+			}
+		case <-over: // what it told before is on its way
+			over, late = nil, time.After(time.Second)
+		case <-late:
+			t.Fatalf("waiting for %s:\n%s", state, s.Output())
 		}
-		if err := s.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		n, err := s.conn.Read(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) && !over && time.Now().Before(end) {
-			continue
-		}
-		if err != nil {
-			t.Fatalf("waiting for %s: %v\n%s", state, err, s.Output())
-		}
-		s.told = append(s.told, strings.Fields(string(buf[:n]))...)
 	}
+}
+
+// hear takes what a service tells as it comes: one that is not heard stands still once
+// the socket is full.
+func hear(conn *net.UnixConn) chan string {
+	const enough = 1 << 14 // signs of life, one a second, in a test of minutes
+	told := make(chan string, enough)
+	go func() {
+		for buf := make([]byte, 4096); ; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			for said := range strings.FieldsSeq(string(buf[:n])) {
+				told <- said
+			}
+		}
+	}()
+	return told
 }
 
 // stop ends the service, which has to say so and to end well.

@@ -93,8 +93,7 @@ func New(t testing.TB, empty ...string) *Box {
 			return err
 		}
 		b.root = filepath.Join("/proc", strconv.Itoa(b.pid), "root")
-		_, err = os.Stat(b.Path("/run/systemd/system"))
-		return err
+		return b.There("/run/systemd/system")()
 	})
 	return b
 }
@@ -110,6 +109,11 @@ func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	}, args...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root", "DEBIAN_FRONTEND=noninteractive"}
 	return cmd
+}
+
+// Session is a bash in a folder of the box, for the commands of a page.
+func (b *Box) Session(ctx context.Context, folder string) *exec.Cmd {
+	return b.Command(ctx, "bash", "-c", `cd "$0" && exec bash`, folder)
 }
 
 // Try runs a command in the box, and returns what it printed.
@@ -160,6 +164,29 @@ func (b *Box) Put(t testing.TB, from, to string, mode os.FileMode) {
 		t.Fatal(err)
 	}
 	b.Write(t, to, string(text), mode)
+}
+
+// Polkit starts the system's bus and polkit on it.
+func (b *Box) Polkit(t testing.TB) {
+	t.Helper()
+	b.Run(t, "install", "-d", "-m", "755", "/run/dbus")
+	testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "dbus-daemon", "--system", "--nofork", "--nopidfile"), b.There("/run/dbus/system_bus_socket"))
+	testenv.Start(t, b.Command(context.WithoutCancel(t.Context()), "/usr/lib/polkit-1/polkitd"), func() error {
+		out, err := b.Try(t, "dbus-send", "--system", "--print-reply=literal", "--dest=org.freedesktop.DBus", "/",
+			"org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.PolicyKit1")
+		if err == nil && !strings.Contains(out, "true") {
+			err = errors.New("polkit is not on the bus")
+		}
+		return err
+	})
+}
+
+// There returns a check, for testenv, that holds once a file of the box is there.
+func (b *Box) There(name string) func() error {
+	return func() error {
+		_, err := os.Stat(b.Path(name))
+		return err
+	}
 }
 
 // Exists reports whether a file of the box is there.

@@ -1,5 +1,6 @@
 // Package tutorial does what docs/tutorial-kvm.md says, as a new user would, with a
-// clock: `make test-tutorial`. What is quick of it is tested always.
+// clock, and what other pages say to somebody with a KVM host: `make test-tutorial`.
+// What is quick of it is tested always.
 package tutorial
 
 import (
@@ -18,19 +19,6 @@ import (
 )
 
 const pagePath = "../../docs/tutorial-kvm.md"
-
-func readPage(t *testing.T, path string) []doc.Block {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := doc.Blocks(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return blocks
-}
 
 // elsewhere runs the tutorial's commands in a folder that stands for the root: what
 // scalehook prints names files below it, nobody is root, and there is no libvirt.
@@ -83,7 +71,7 @@ func TestTheTutorialsFilesAreMergedAndChecked(t *testing.T) {
 
 	var steps, back []doc.Block
 	checked := false
-	for _, b := range readPage(t, pagePath) {
+	for _, b := range doc.Read(t, pagePath) {
 		b.Text = strings.ReplaceAll(b.Text, "/etc/", filepath.Join(dir, "etc")+"/")
 		if b.NotRun == "" && !checked && !strings.HasPrefix(b.Text, "apt-get ") {
 			steps = append(steps, b)

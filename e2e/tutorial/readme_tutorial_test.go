@@ -18,19 +18,16 @@ import (
 // of the tree, no packages, up to the first verdict.
 func TestREADMEBesideWhatYouHave(t *testing.T) {
 	needs(t)
-	blocks := readPage(t, "../../README.md")
-	for k := range blocks {
-		blocks[k].Text = strings.ReplaceAll(blocks[k].Text, "sudo ", "") // root's box may have none
-	}
+	blocks := doc.Read(t, "../../README.md")
 	bin := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "libvirt_dlopen", "-o", bin+"/", "../../cmd/...")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	b := newBox(t)
+	b := newSite(t)
 	b.furnish(t)
 	for _, program := range []string{"scalehook", "scalehook-exporter"} {
-		b.put(t, filepath.Join(bin, program), filepath.Join("/root/scalehook/bin", program), 0o755)
+		b.Put(t, filepath.Join(bin, program), filepath.Join("/root/scalehook/bin", program), 0o755)
 	}
 	files := b.files(t)
 	daemons := map[string]string{}
@@ -38,7 +35,7 @@ func TestREADMEBesideWhatYouHave(t *testing.T) {
 		daemons[unit] = b.daemon(t, unit)
 	}
 
-	session := b.command(t.Context(), "bash", "-c", "cd /root/scalehook && exec bash")
+	session := b.Session(t.Context(), "/root/scalehook")
 	session.WaitDelay = time.Second // the programs in the background hold its output
 	ran := 0
 	err := doc.Runner{Command: session, Each: 3 * time.Minute, Done: func(block doc.Block, since time.Time, output string) {
@@ -60,7 +57,7 @@ func TestREADMEBesideWhatYouHave(t *testing.T) {
 			t.Errorf("%s was restarted: %s before, %s now", unit, before, now)
 		}
 	}
-	if vms := strings.Fields(b.run(t, "virsh", "list", "--all", "--name")); len(vms) != 1 || vms[0] != "web-1" {
+	if vms := strings.Fields(b.Run(t, "virsh", "list", "--all", "--name")); len(vms) != 1 || vms[0] != "web-1" {
 		t.Errorf("in mode observe there are %q", vms)
 	}
 }

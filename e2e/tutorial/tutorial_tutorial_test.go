@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scalehook/scalehook/e2e/box"
 	"github.com/scalehook/scalehook/e2e/doc"
 	"github.com/scalehook/scalehook/e2e/guest"
 	"github.com/scalehook/scalehook/e2e/lab"
@@ -42,33 +43,27 @@ const (
 // needs are those of the box and of what the pages type.
 func needs(t *testing.T) {
 	t.Helper()
-	all := []testenv.Requirement{testenv.Root}
-	for _, program := range append(guest.Programs(), "unshare", "nsenter", "setpriv", "patch", "curl", "openssl", "libvirtd", "virsh", "qemu-system-x86_64",
-		"dnsmasq", "haproxy", "prometheus", "prometheus-alertmanager", "promtool", "amtool", "strip", "systemd-sysusers", "deb-systemd-helper", "bash") {
-		all = append(all, testenv.Program(program))
-	}
-	testenv.Need(t, all...)
+	testenv.Need(t, box.Needs(append(guest.Programs(), "setpriv", "patch", "curl", "openssl", "libvirtd", "virsh", "qemu-system-x86_64",
+		"dnsmasq", "haproxy", "prometheus", "prometheus-alertmanager", "promtool", "amtool", "strip", "systemd-sysusers", "deb-systemd-helper")...)...)
 }
 
 func TestTheTutorial(t *testing.T) {
 	needs(t)
-	blocks := readPage(t, pagePath)
+	blocks := doc.Read(t, pagePath)
 	packages := pack(t)
-	b := newBox(t)
+	b := newSite(t)
 	// A guest that gets no CPU, of a machine with few, is not busy.
-	stopNice := lab.KeepNice(b.pid, -5, -10)
+	stopNice := lab.KeepNice(b.PID(), -5, -10)
 	defer stopNice()
 	b.furnish(t)
-	for _, file := range packages {
-		b.put(t, file, "/root/scalehook/dist/"+filepath.Base(file), 0o644)
-	}
+	b.offer(t, packages)
 
 	filesBefore := b.files(t)
 	daemonsBefore := map[string]string{}
 	for unit := range existing() {
 		daemonsBefore[unit] = b.daemon(t, unit)
 	}
-	vmBefore, volumesBefore := b.run(t, "virsh", "dumpxml", "web-1"), b.run(t, "virsh", "vol-list", "default")
+	vmBefore, volumesBefore := b.Run(t, "virsh", "dumpxml", "web-1"), b.Run(t, "virsh", "vol-list", "default")
 
 	gen, err := loadgen.New(loadgen.Options{Target: "127.0.0.1:80", Dial: b.dial, WorkUnits: workUnits})
 	if err != nil {
@@ -90,7 +85,7 @@ func TestTheTutorial(t *testing.T) {
 	}
 	var edited []string
 	err = doc.Runner{
-		Command: b.command(t.Context(), "bash", "-c", "cd /root/scalehook && exec bash"),
+		Command: b.Session(t.Context(), "/root/scalehook"),
 		Each:    6 * time.Minute,
 		Instead: map[string]func(context.Context) error{
 			"load":    func(context.Context) error { gen.SetLoad(busyClients); return nil },
@@ -165,10 +160,10 @@ func TestTheTutorial(t *testing.T) {
 	if diff := cmp.Diff(filesBefore, b.files(t)); diff != "" {
 		t.Errorf("files that were there are not as they were (-before +after):\n%s", diff)
 	}
-	if diff := cmp.Diff(vmBefore, b.run(t, "virsh", "dumpxml", "web-1")); diff != "" {
+	if diff := cmp.Diff(vmBefore, b.Run(t, "virsh", "dumpxml", "web-1")); diff != "" {
 		t.Errorf("web-1 is not as it was (-before +after):\n%s", diff)
 	}
-	if diff := cmp.Diff(volumesBefore, b.run(t, "virsh", "vol-list", "default")); diff != "" {
+	if diff := cmp.Diff(volumesBefore, b.Run(t, "virsh", "vol-list", "default")); diff != "" {
 		t.Errorf("volumes (-before +after):\n%s", diff)
 	}
 
@@ -202,17 +197,17 @@ func pack(t *testing.T) []string {
 }
 
 // files are what the existing stack has in /etc, by hash.
-func (b *box) files(t *testing.T) map[string]string {
+func (b site) files(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, dir := range []string{"/etc/prometheus", "/etc/haproxy", "/etc/libvirt", "/etc/default"} {
-		err := filepath.WalkDir(b.path(dir), func(file string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(b.Path(dir), func(file string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
 			text, err := os.ReadFile(file)
 			sum := sha256.Sum256(text)
-			out[strings.TrimPrefix(file, b.root)] = hex.EncodeToString(sum[:])
+			out[strings.TrimPrefix(file, b.Path(""))] = hex.EncodeToString(sum[:])
 			return err
 		})
 		if err != nil {
@@ -234,8 +229,8 @@ func changed(before, after map[string]string) []string {
 	return out
 }
 
-func (b *box) tailOf(name string) string {
-	text, err := os.ReadFile(b.path(name))
+func (b site) tailOf(name string) string {
+	text, err := os.ReadFile(b.Path(name))
 	if err != nil {
 		return err.Error()
 	}

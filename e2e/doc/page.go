@@ -1,46 +1,48 @@
-package box
+package doc
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/scalehook/scalehook/e2e/doc"
 )
+
+// patience is how long a block may take.
+const patience = 5 * time.Minute
 
 // Page are the commands of a page, for a test that has more to do between them than
 // its remarks can say.
 type Page struct {
 	name   string
-	blocks []doc.Block
+	blocks []Block
 	ran    []bool
 }
 
 // ReadPage reads a page.
 func ReadPage(t testing.TB, name string) *Page {
 	t.Helper()
-	blocks := Blocks(t, name)
+	blocks := Read(t, name)
 	return &Page{name: name, blocks: blocks, ran: make([]bool, len(blocks))}
 }
 
-// Blocks are the commands of a page.
-func Blocks(t testing.TB, name string) []doc.Block {
+// Read returns the blocks of a page.
+func Read(t testing.TB, name string) []Block {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := doc.Blocks(string(text))
+	blocks, err := Blocks(string(text))
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return blocks
 }
 
-// Run runs the one block that has these words, in a folder of the box, and returns
+// Run runs the one block that has these words, in a session of its own, and returns
 // what it printed. The test ends if it fails.
-func (p *Page) Run(t testing.TB, b *Box, folder, words string) (output string) {
+func (p *Page) Run(t testing.TB, session *exec.Cmd, words string) (output string) {
 	t.Helper()
 	found := -1
 	for n, block := range p.blocks {
@@ -54,10 +56,10 @@ func (p *Page) Run(t testing.TB, b *Box, folder, words string) (output string) {
 	if found < 0 {
 		t.Fatalf("%s: no block has %q", p.name, words)
 	}
-	err := doc.Runner{
-		Command: b.Command(t.Context(), "bash", "-c", `cd "$0" && exec bash`, folder),
+	err := Runner{
+		Command: session,
 		Each:    patience,
-		Done:    func(_ doc.Block, _ time.Time, said string) { output = said },
+		Done:    func(_ Block, _ time.Time, said string) { output = said },
 	}.Run(t.Context(), p.blocks[found:found+1])
 	if err != nil {
 		t.Fatalf("%s: %v", p.name, err)
