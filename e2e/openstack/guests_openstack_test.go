@@ -28,7 +28,8 @@ import (
 // grows by what its orders say, in the families that scalehook-exporter has for
 // real guests. What becomes of a server is for Nova, and its address for Neutron.
 type guests struct {
-	p *project
+	p  *project
+	at place
 	// Metrics is where the libvirt families are served.
 	Metrics string
 
@@ -36,6 +37,31 @@ type guests struct {
 	running map[string]*guest // by uuid
 	doors   map[string]*door  // by floating IP and uuid; nil: nobody answers there
 	seen    map[string]int    // answered, by name
+}
+
+// place is where they answer.
+type place struct {
+	subnet  string // of their fixed addresses
+	service int    // port
+	ip      func(ctx context.Context, args ...string) *exec.Cmd
+	listen  func(ctx context.Context, network, address string) (net.Listener, error)
+}
+
+// here is the machine's own network.
+func here() place {
+	return place{
+		subnet: subnet, service: service,
+		ip:     func(ctx context.Context, args ...string) *exec.Cmd { return exec.CommandContext(ctx, "ip", args...) },
+		listen: (&net.ListenConfig{}).Listen,
+	}
+}
+
+// route leads addresses to the guests, or does so no more.
+func (at place) route(ctx context.Context, verb, addresses string) error {
+	if out, err := at.ip(ctx, "route", verb, "local", addresses, "dev", "lo").CombinedOutput(); err != nil {
+		return fmt.Errorf("ip route %s local %s: %w: %s", verb, addresses, err, out)
+	}
+	return nil
 }
 
 // door is a guest's floating IP: the machine has that address too while it leads there.
@@ -53,32 +79,22 @@ type guest struct {
 	read       time.Time
 }
 
-func startGuests(t *testing.T, p *project) *guests {
+func startGuests(t *testing.T, p *project, at place) *guests {
 	t.Helper()
-	g := &guests{p: p, running: map[string]*guest{}, seen: map[string]int{}}
-	route := []string{"route", "replace", "local", subnet, "dev", "lo"}
-	if out, err := exec.CommandContext(t.Context(), "ip", route...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s", strings.Join(route, " "), err, out)
-	}
-	t.Cleanup(func() {
-		route[1] = "del"
-		if out, err := exec.CommandContext(context.Background(), "ip", route...).CombinedOutput(); err != nil {
-			t.Errorf("ip %s: %v: %s", strings.Join(route, " "), err, out)
-		}
-	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	g := &guests{p: p, at: at, running: map[string]*guest{}, seen: map[string]int{}}
+	if err := at.route(t.Context(), "replace", at.subnet); err != nil {
 		t.Fatal(err)
 	}
-	g.Metrics = listener.Addr().String()
-	metrics := &http.Server{Handler: http.HandlerFunc(g.metrics), ReadHeaderTimeout: 5 * time.Second}
+	t.Cleanup(func() {
+		if err := at.route(context.Background(), "del", at.subnet); err != nil {
+			t.Error(err)
+		}
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = metrics.Serve(listener) })
 	wg.Go(func() { g.follow(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		_ = metrics.Close()
 		wg.Wait()
 		for _, one := range g.running {
 			_ = one.web.Close()
@@ -88,6 +104,20 @@ func startGuests(t *testing.T, p *project) *guests {
 		}
 	})
 	return g
+}
+
+// publish serves their CPU at that address.
+func (g *guests) publish(ctx context.Context, address string) error {
+	listener, err := g.at.listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	g.Metrics = listener.Addr().String()
+	metrics := &http.Server{Handler: http.HandlerFunc(g.metrics), ReadHeaderTimeout: 5 * time.Second}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = metrics.Serve(listener) })
+	g.p.t.Cleanup(func() { _ = metrics.Close(); wg.Wait() })
+	return nil
 }
 
 // open has the guests answer at their floating IPs too, from now on.
@@ -125,11 +155,11 @@ from neutron.floatingips f join neutron.ports p on p.id = f.fixed_port_id where 
 			continue
 		}
 		one := &door{address: f[0] + "/32", web: &http.Server{Handler: g.answer(g.running[f[1]].name), ReadHeaderTimeout: 5 * time.Second}}
-		if out, err := exec.CommandContext(ctx, "ip", "route", "replace", "local", one.address, "dev", "lo").CombinedOutput(); err != nil {
-			return fmt.Errorf("route %s: %w: %s", f[0], err, out)
+		if err := g.at.route(ctx, "replace", one.address); err != nil {
+			return err
 		}
 		g.doors[row] = one
-		listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", f[0], service))
+		listener, err := g.at.listen(ctx, "tcp", fmt.Sprintf("%s:%d", f[0], g.at.service))
 		if err != nil {
 			return err
 		}
@@ -140,8 +170,8 @@ from neutron.floatingips f join neutron.ports p on p.id = f.fixed_port_id where 
 
 func (g *guests) shut(ctx context.Context, one *door) {
 	_ = one.web.Close()
-	if out, err := exec.CommandContext(ctx, "ip", "route", "del", "local", one.address, "dev", "lo").CombinedOutput(); err != nil {
-		g.p.t.Logf("route to %s: %v: %s", one.address, err, out)
+	if err := g.at.route(ctx, "del", one.address); err != nil {
+		g.p.t.Log(err)
 	}
 }
 
@@ -181,7 +211,7 @@ where s.deleted = 0 and s.vm_state = 'active' and s.project_id = '%s'`, g.p.id))
 		if one.address, err = netip.ParseAddr(f[2]); err != nil {
 			return err
 		}
-		listener, err := net.Listen("tcp", netip.AddrPortFrom(one.address, service).String())
+		listener, err := g.at.listen(ctx, "tcp", fmt.Sprintf("%s:%d", one.address, g.at.service))
 		if err != nil {
 			return err
 		}
@@ -270,11 +300,11 @@ type visitors struct {
 	trouble []string
 }
 
-func startVisitors(t *testing.T, address string) *visitors {
+func startVisitors(t *testing.T, dial func(ctx context.Context, network, address string) (net.Conn, error), address string) *visitors {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	v := &visitors{stop: cancel, done: make(chan struct{}), by: map[string]int{}}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 	go func() {
 		defer close(v.done)
 		for ctx.Err() == nil {

@@ -60,6 +60,7 @@ type project struct {
 	t      *testing.T
 	name   string // of project and user, and the owner of what scalehook makes
 	id     string
+	user   string // id of the user
 	dir    string
 	clouds string // clouds.yaml, whose cloud is lab.Member
 	bin    programs
@@ -84,7 +85,8 @@ func startProject(t *testing.T, name string, opts lab.Options) *project {
 	p.decode(p.OpenStack(t, lab.Admin, "project", "create", p.name), &made)
 	p.id = made.ID
 	t.Cleanup(func() { admin("project", "delete", p.name) })
-	p.OpenStack(t, lab.Admin, "user", "create", "--password", lab.Password, "--project", p.name, p.name)
+	p.decode(p.OpenStack(t, lab.Admin, "user", "create", "--password", lab.Password, "--project", p.name, p.name), &made)
+	p.user = made.ID
 	t.Cleanup(func() { admin("user", "delete", p.name) })
 	p.OpenStack(t, lab.Admin, "role", "add", "--project", p.name, "--user", p.name, "member")
 	p.clouds = p.file("clouds.yaml", fmt.Sprintf(`clouds:
@@ -153,7 +155,7 @@ union all select concat('network ', name) from neutron.networks where project_id
 union all select concat('router ', name) from neutron.routers where project_id = '%[1]s'
 union all select concat('security group ', name) from neutron.securitygroups where project_id = '%[1]s' and name <> 'default'
 union all select concat('image ', name) from glance.images where deleted = 0 and owner = '%[1]s'
-union all select concat('key pair ', name) from nova_api.key_pairs where name like '%%-%[2]s'`, p.id, p.name))
+union all select concat('key pair ', name) from nova_api.key_pairs where user_id = '%[2]s'`, p.id, p.user))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -292,7 +294,7 @@ func (p *project) state() state {
 // fixed is the server's address in lab-net.
 func (s state) fixed(name string) string {
 	for _, address := range s.servers[name].Networks["lab-net"] {
-		if strings.HasPrefix(address, strings.TrimSuffix(subnet, "0/24")) {
+		if !strings.HasPrefix(address, "203.0.113.") { // a floating IP
 			return address
 		}
 	}

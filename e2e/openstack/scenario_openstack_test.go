@@ -55,7 +55,10 @@ func startSite(t *testing.T, name string, opts lab.Options) *site {
 	if s.address, err = stage.FreeAddress(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.guests = startGuests(t, s.project)
+	s.guests = startGuests(t, s.project, here())
+	if err := s.guests.publish(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -247,7 +250,7 @@ func TestTheSeedsScenario(t *testing.T) {
 	s.await("the baseline is adopted and serves", stage.Settled("vm-test"))
 	s.ended("adopt", "config", "", 1)
 	s.pool(now.fixed("vm-test"))
-	visitors := startVisitors(t, s.haproxy.Address)
+	visitors := startVisitors(t, s.Namespace().DialContext, s.haproxy.Address)
 
 	s.guests.use(t, 0.9, baseline)
 	s.await("high: the clone joins", stage.Settled("vm-test", "vm-test-clone"))

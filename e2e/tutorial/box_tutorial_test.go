@@ -3,27 +3,19 @@
 package tutorial
 
 import (
-	"context"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/scalehook/scalehook/e2e/box"
 	"github.com/scalehook/scalehook/e2e/guest"
-	"github.com/scalehook/scalehook/e2e/lab"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
 // site is the host of the reader of the tutorial.
-type site struct {
-	*box.Box
-
-	net *os.File
-}
+type site struct{ *box.Box }
 
 // The machine's device of KVM is covered, since where it does not work libvirt
 // believes in it all the same: the VMs of the box are emulated.
@@ -34,23 +26,9 @@ if [ -e /dev/kvm ]; then mount --bind /run/kvm /dev/kvm; fi`
 
 func newSite(t *testing.T) site {
 	t.Helper()
-	b := site{Box: box.New(t, "etc/prometheus", "var/lib/prometheus")}
+	b := site{box.New(t, "etc/prometheus", "var/lib/prometheus")}
 	b.Run(t, "sh", "-ec", siteScript)
-	var err error
-	if b.net, err = os.Open(filepath.Join("/proc", strconv.Itoa(b.PID()), "ns", "net")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.net.Close() })
 	return b
-}
-
-// dial connects from inside the box.
-func (b site) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = lab.InNetwork(b.net, func() error {
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
 }
 
 // existing are the daemons that were there before scalehook, and their files.

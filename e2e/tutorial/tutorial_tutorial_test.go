@@ -65,7 +65,7 @@ func TestTheTutorial(t *testing.T) {
 	}
 	vmBefore, volumesBefore := b.Run(t, "virsh", "dumpxml", "web-1"), b.Run(t, "virsh", "vol-list", "default")
 
-	gen, err := loadgen.New(loadgen.Options{Target: "127.0.0.1:80", Dial: b.dial, WorkUnits: workUnits})
+	gen, err := loadgen.New(loadgen.Options{Target: "127.0.0.1:80", Dial: b.Dial, WorkUnits: workUnits})
 	if err != nil {
 		t.Fatal(err)
 	}
