@@ -52,7 +52,7 @@ func reportRestored(w io.Writer, from, to string, done store.Restored) error {
 	if !done.MadeAt.IsZero() {
 		made = "saved at " + done.MadeAt.Format(time.RFC3339)
 	}
-	text := fmt.Sprintf("restored %s from %s (%s, %d groups)\n", to, from, made, len(done.Groups))
+	text := fmt.Sprintf("restored %s from %s (%s, groups: %d)\n", to, from, made, len(done.Groups))
 	if done.Before != "" {
 		text += fmt.Sprintf("the database that was there is kept as %s\n", done.Before)
 	}
