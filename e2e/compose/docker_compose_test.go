@@ -6,17 +6,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/scalehook/scalehook/e2e/doc"
 	"github.com/scalehook/scalehook/e2e/lab"
 	"github.com/scalehook/scalehook/internal/testenv"
 )
@@ -24,10 +25,13 @@ import (
 // world is a Docker of its own inside a lab: its network is the lab's, so that
 // containers on "the host's network" reach the lab's VMs and nothing of the machine's.
 type world struct {
-	lab  *lab.Lab
-	dir  string // Docker's data, ended with it
-	tree string // the repository
-	env  []string
+	lab        *lab.Lab
+	dir        string // Docker's data, ended with it
+	repository string
+	tree       string // a copy of it, in which the page's commands are typed
+	env        []string
+	host       *testenv.Process // has the host's users as they type
+	page       *doc.Page
 }
 
 // dockerdScript starts dockerd as process 1 of a process-id namespace: whoever kills
@@ -44,7 +48,8 @@ func startWorld(t *testing.T) *world {
 	t.Helper()
 	testenv.Need(t, testenv.Root, testenv.Program("dockerd"), testenv.File("/usr/bin/docker", "Debian's docker.io"), testenv.File("/usr/bin/docker-compose", "Debian's docker-compose"), testenv.Program("debootstrap"))
 	ctx := t.Context()
-	tree, err := filepath.Abs(filepath.Join("..", ".."))
+	page := doc.ReadPage(t, "../../docs/compose.md")
+	repository, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,11 +63,15 @@ func startWorld(t *testing.T) *world {
 		}
 	})
 	dir := l.Path("docker")
-	w := &world{lab: l, dir: dir, tree: tree}
+	w := &world{lab: l, dir: dir, repository: repository, tree: l.Path("scalehook"), page: page}
 	socket := "unix://" + filepath.Join(dir, "docker.sock")
 	w.env = append(os.Environ(), "DOCKER_HOST="+socket, "DOCKER_BUILDKIT=0", "DOCKER_CONFIG="+filepath.Join(dir, "config"),
 		"COMPOSE_DOCKER_CLI_BUILD=1", "COMPOSE_HTTP_TIMEOUT=300", "COMPOSE_PROJECT_NAME=scalehook", "NO_PROXY=*")
-	w.openLibvirt(t)
+	if err := os.Mkdir(w.tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.run(t, "sh", "-ec", `tar -C "$0" --exclude=./.git --exclude=./.cache --exclude=./bin --exclude=./dist -cf - . | tar -C "$1" -xf -`, w.repository, w.tree)
+	w.startHost(t)
 	w.write(t, filepath.Join(dir, "daemon.json"), "{}\n") // in the place of the machine's
 	group := filepath.Base(l.Dir())                       // of cgroups
 	daemon, err := l.StartProcess(ctx, lab.ProcessSpec{
@@ -89,31 +98,80 @@ func startWorld(t *testing.T) *world {
 	return w
 }
 
-// openLibvirt makes the lab what docs/compose.md makes of a libvirt host: its libvirtd
-// knows the containers' user, and its socket for changes is a group's. There is no polkit.
+// hostScript is a host that users can be added to: /etc is copied on write.
+const hostScript = `set -e
+mount -t tmpfs tmpfs "$0"
+mkdir "$0/upper" "$0/work"
+mount -t overlay -o lowerdir=/etc,upperdir="$0/upper",workdir="$0/work" overlay /etc
+echo ready >"$0/upper.ready"
+exec sleep infinity
+`
+
+// standins are the programs that the page's commands find first. docker compose is
+// docker-compose 1.29, which has to be told that there is no terminal, and sudo runs
+// what it is given.
+var standins = map[string]string{
+	"sudo": "#!/bin/sh\nexec \"$@\"\n",
+	"docker": `#!/bin/bash
+[ "$1" = compose ] || exec /usr/bin/docker "$@"
+shift
+args=()
+for word; do
+	args+=("$word")
+	if [ "$word" = exec ] && [[ " $* " != *" -T "* ]]; then args+=(-T); fi
+done
+exec /usr/bin/docker-compose "${args[@]}"
+`,
+}
+
+// startHost makes what the page's commands are typed on.
+func (w *world) startHost(t *testing.T) {
+	t.Helper()
+	for name, text := range standins {
+		w.write(t, w.lab.Path("standin", name), text)
+		if err := os.Chmod(w.lab.Path("standin", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	over := w.lab.Path("host")
+	w.run(t, "mkdir", over)
+	w.host = testenv.Start(t, exec.CommandContext(context.WithoutCancel(t.Context()), "unshare", "--mount", "--propagation=private", "sh", "-c", hostScript, over), nil)
+	testenv.Eventually(t, 10*time.Second, "the host to have users of its own", func() error {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d/root%s/upper.ready", w.host.PID(), over))
+		return err
+	})
+}
+
+// do types the page's block that has these words.
+func (w *world) do(t *testing.T, words string) string {
+	t.Helper()
+	session := exec.CommandContext(t.Context(), "nsenter", fmt.Sprintf("--target=%d", w.host.PID()), "--mount", "--", "bash", "-c", `cd "$0" && exec bash`, w.tree)
+	session.Env = append(slices.Clone(w.env), "PATH="+w.lab.Path("standin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	return w.page.Run(t, session, words)
+}
+
+// openLibvirt lets the lab's libvirtd know the users that the host has, and gives its
+// socket for changes to the group libvirt. There is no polkit.
 func (w *world) openLibvirt(t *testing.T) {
 	t.Helper()
-	socket := w.lab.Path("run", "libvirt-sock")
-	if err := errors.Join(os.Chown(socket, 0, libvirtGID), os.Chmod(socket, 0o770)); err != nil {
+	libvirt, err := user.LookupGroup("libvirt")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for name, line := range map[string]string{
-		"passwd": "scalehook-container:x:%[1]d:%[1]d::/nonexistent:/usr/sbin/nologin\n",
-		"group":  "scalehook-container:x:%[1]d:\n",
-	} {
-		text, err := os.ReadFile("/etc/" + name)
+	socket := w.lab.Path("run", "libvirt-sock")
+	w.run(t, "chgrp", libvirt.Gid, socket)
+	w.run(t, "chmod", "770", socket)
+	for _, name := range []string{"passwd", "group"} {
+		file := w.lab.Path("etc", name)
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/%s", w.host.PID(), name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := w.lab.Path("etc", name)
-		w.write(t, file, string(fmt.Appendf(text, line, scalehookUID)))
+		w.write(t, file, string(text))
 		// Seen by the lab alone.
 		w.run(t, "nsenter", fmt.Sprintf("--target=%d", w.lab.Libvirtd().PID()), "--mount", "mount", "--bind", file, "/etc/"+name)
 	}
 }
-
-// libvirtGID is the group of libvirt's socket on this "host".
-const libvirtGID = 64055
 
 func removeCgroups(t *testing.T, name string) {
 	t.Helper()

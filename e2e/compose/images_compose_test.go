@@ -89,7 +89,7 @@ func (w *world) makeImages(t *testing.T) {
 // cache is a folder that outlives the test.
 func (w *world) cache(t *testing.T, elem ...string) string {
 	t.Helper()
-	path := filepath.Join(append([]string{w.tree, ".cache", "compose"}, elem...)...)
+	path := filepath.Join(append([]string{w.repository, ".cache", "compose"}, elem...)...)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}

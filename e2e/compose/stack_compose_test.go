@@ -34,20 +34,26 @@ func TestDockerCompose(t *testing.T) {
 	w := startWorld(t)
 	w.serveModules(t)
 	w.makeImages(t)
-	w.env = append(w.env, "GOPROXY="+w.proxy(), fmt.Sprintf("LIBVIRT_GID=%d", libvirtGID))
+	w.env = append(w.env, "GOPROXY="+w.proxy())
 	w.compose(t, "build", "setup")
 	w.keepBuildCache(t)
 
-	if !t.Run("the tour scales out and back in and survives a restart", w.testTour) {
+	toured := false
+	if !t.Run("the tour scales out and back in and survives a restart", func(t *testing.T) {
+		w.testTour(t)
+		toured = true
+	}) {
 		return
 	}
-	t.Run("a libvirt host is measured, its groups decided about and its pool observed, at other ports", w.testHost)
+	if t.Run("a libvirt host is measured, its groups decided about and its pool observed, at other ports", w.testHost) && toured {
+		w.page.AllRan(t)
+	}
 }
 
 func (w *world) testTour(t *testing.T) {
 	tour := func(args ...string) string { return w.compose(t, append([]string{"--profile", "tour"}, args...)...) }
 	defer w.down(t, "--profile", "tour")
-	tour("up", "--detach")
+	w.do(t, "--profile tour up -d")
 	services := []string{"tour", "tour-alertmanager", "tour-grafana", "tour-prometheus"}
 	w.awaitHealthy(t, "tour-setup", services...)
 	w.checkRights(t, services...)
@@ -97,6 +103,16 @@ func (w *world) testTour(t *testing.T) {
 	if diff := cmp.Diff(before, after[len(after)-len(before):]); diff != "" {
 		t.Errorf("what was done is told otherwise after down and up (-before +after):\n%s", diff)
 	}
+	w.do(t, "--profile tour down --volumes")
+	if left := w.volumes(t); len(left) > 0 {
+		t.Errorf("volumes are left: %q", left)
+	}
+}
+
+// volumes are the names of the project's.
+func (w *world) volumes(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(w.run(t, "docker", "volume", "ls", "--quiet", "--filter", "label=com.docker.compose.project=scalehook"))
 }
 
 func (w *world) testHost(t *testing.T) {
@@ -106,9 +122,11 @@ func (w *world) testHost(t *testing.T) {
 	w.env = append(slices.Clone(env), "SCALEHOOK_PORT=20070", "EXPORTER_PORT=20071", "PROMETHEUS_PORT=20090", "ALERTMANAGER_PORT=20093",
 		"GRAFANA_PORT=23000", "HAPROXY_STATS_PORT=28404", "HAPROXY_BIND=127.0.0.1:28080")
 	w.startVM(t, "vm-test")
+	w.do(t, "useradd")
+	w.openLibvirt(t)
 
 	defer w.down(t)
-	w.compose(t, "up", "--detach")
+	w.do(t, "docker compose ps")
 	services := []string{"alertmanager", "exporter", "grafana", "haproxy", "prometheus", "scalehook"}
 	w.awaitHealthy(t, "setup", services...)
 	w.checkRights(t, services...)
@@ -138,22 +156,39 @@ func (w *world) testHost(t *testing.T) {
 	})
 	// Ours and theirs agree: the route, the rules, the tokens, sockets and targets.
 	// And Alertmanager posts with its token, or its heartbeat would not be taken.
-	testenv.Eventually(t, 2*time.Minute, "scalehook doctor to find nothing wrong", func() error {
-		out, _ := w.command(t.Context(), "docker-compose", "exec", "-T", "scalehook", "scalehook", "doctor", "--config.file=/config/scalehook.yml").CombinedOutput()
-		if !strings.Contains(string(out), "taken within 15 minutes") {
-			return fmt.Errorf("no notification was taken:\n%s", out)
-		}
-		for line := range strings.Lines(string(out)) {
-			if strings.HasPrefix(line, "WRONG") {
-				return errors.New(line)
-			}
-		}
-		return nil
-	})
-	// A change of the configuration arrives as the file's head says.
-	w.compose(t, "up", "--detach")
-	if out := w.compose(t, "exec", "-T", "scalehook", "scalehook", "reload"); !strings.Contains(out, "loaded") {
-		t.Errorf("scalehook reload says %q", out)
+	if out := w.do(t, "scalehook doctor"); strings.Contains(out, "WRONG") {
+		t.Errorf("scalehook doctor says\n%s", out)
+	}
+	w.do(t, "scalehook reload")
+	if got := w.do(t, "scalehook pause"); !strings.Contains(got, strings.TrimSpace(token)) {
+		t.Errorf("the operator's token is not printed, but\n%s", got)
+	}
+
+	const alerts = "/run/tokens/alerts/alerts.token"
+	before := w.compose(t, "exec", "-T", "scalehook", "cat", alerts)
+	w.do(t, "--entrypoint rm setup")
+	if after := w.compose(t, "exec", "-T", "scalehook", "cat", alerts); len(after) != len(before) || after == before {
+		t.Errorf("the token was %q and is %q", before, after)
+	}
+	w.checkToken(t, "alertmanager", "exporter", "grafana", "haproxy", "prometheus")
+
+	w.do(t, "up -d --build")
+	w.awaitHealthy(t, "setup", services...)
+	w.do(t, "scalehook backup")
+	if text, err := os.ReadFile(filepath.Join(w.tree, "copy.db")); err != nil || !strings.HasPrefix(string(text), "SQLite format 3") {
+		t.Errorf("the copy of the store: %v, %d bytes", err, len(text))
+	}
+
+	w.do(t, "docker compose down\n")
+	if left := w.containers(t); len(left) > 0 || len(w.volumes(t)) == 0 {
+		t.Errorf("down left the containers %v and the volumes %q", left, w.volumes(t))
+	}
+	w.do(t, "--rmi all")
+	if left := w.volumes(t); len(left) > 0 {
+		t.Errorf("volumes are left: %q", left)
+	}
+	if left := w.run(t, "docker", "images", "--quiet", "scalehook"); left != "" {
+		t.Errorf("the image is left: %s", left)
 	}
 }
 
