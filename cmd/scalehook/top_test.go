@@ -41,6 +41,8 @@ func newPane(t *testing.T, env ...string) *pane {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	p := &pane{t: t, socket: filepath.Join(dir, "s")}
+	shell := ""
+	t.Cleanup(func() { ended(t, shell) }) // it writes its history then
 	server := exec.Command(testenv.Path(t, "tmux"), "-u", "-S", p.socket, "-f", "/dev/null", "-D")
 	server.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TMUX=", "NO_COLOR=", "COLUMNS=", "LINES=")
 	server.Env = append(server.Env, env...)
@@ -52,8 +54,24 @@ func newPane(t *testing.T, env ...string) *pane {
 		return conn.Close()
 	})
 	p.tmux("new-session", "-d", "-x", "80", "-y", "24", "env", "PS1=shell> ", "ENV=", "sh")
+	shell = strings.TrimSpace(p.tmux("display-message", "-p", "#{pane_pid}"))
 	p.await("a shell", `^shell>`)
 	return p
+}
+
+// ended waits for the end of a process that is no child of ours.
+func ended(t *testing.T, pid string) {
+	t.Helper()
+	if pid == "" {
+		return
+	}
+	testenv.Eventually(t, patience, "the end of process "+pid, func() error {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err == nil && !strings.Contains(string(stat), ") Z ") {
+			return fmt.Errorf("it is there: %s", stat)
+		}
+		return nil
+	})
 }
 
 func (p *pane) tmux(args ...string) string {
