@@ -249,6 +249,7 @@ func (s *stack) only(name string, wants ...string) {
 }
 
 func TestDoctorFindsExactlyWhatIsBroken(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.only("")
 	m := newPageMachine(t)

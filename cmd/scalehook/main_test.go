@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +23,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Most tests wait for programs that they started, so that more of them than there
+	// are processors go on at a time. Those that are timed run before, alone.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"scalehook": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := execute(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
@@ -31,6 +38,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the archives in testdata/script, each in a folder of its own.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

@@ -18,6 +18,7 @@ import (
 // TestThePageInABrowser drives the web page of a real server in a real browser, by
 // the keyboard alone.
 func TestThePageInABrowser(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program(browser.Program))
 	dir := t.TempDir()
 	address := testenv.FreeAddress(t)

@@ -194,6 +194,7 @@ func (m *pageMachine) inService() {
 
 // TestThePagesDoWhatTheySay runs the commands of the pages.
 func TestThePagesDoWhatTheySay(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program("bash"), testenv.Program("patch"))
 	for page, prepare := range map[string]func(t *testing.T, m *pageMachine){
 		"docs/howto/routes.md": func(t *testing.T, m *pageMachine) {

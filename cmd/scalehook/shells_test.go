@@ -42,6 +42,7 @@ func shells() []shell {
 // TestShellsTakeTheirCompletion has each shell parse what is printed for it, and ask
 // a live server for the names of groups when somebody presses Tab.
 func TestShellsTakeTheirCompletion(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program("tmux"), testenv.File("/usr/share/bash-completion/bash_completion", "package bash-completion"))
 	w := newWatched(t)
 	w.serve(t)

@@ -72,6 +72,7 @@ func loginServer(t *testing.T, env ...string) (config string) {
 
 // TestTopOverSSH looks at the dashboard from afar, in a terminal of 80×24.
 func TestTopOverSSH(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program("tmux"))
 	w := newWatched(t)
 	w.serve(t)

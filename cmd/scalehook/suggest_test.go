@@ -69,6 +69,7 @@ func (r *recorded) serve(t *testing.T) string {
 }
 
 func TestSuggestAsksARealPrometheus(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program("prometheus"), testenv.Program("promtool"))
 	begin := time.Date(2026, 10, 5, 0, 0, 0, 0, time.UTC)
 	var text recorded

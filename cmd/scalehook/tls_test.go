@@ -215,6 +215,7 @@ tokens:
 }
 
 func TestOverMutualTLSARealAlertmanagerPostsAndARealPrometheusScrapes(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program("prometheus-alertmanager"), testenv.Program("prometheus"))
 	s := newSecured(t)
 	am, prom := testenv.FreeAddress(t), testenv.FreeAddress(t)

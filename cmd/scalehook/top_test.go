@@ -291,6 +291,7 @@ func (w *watched) env() []string {
 
 // TestTopInATerminal drives the dashboard of a real server in a real terminal.
 func TestTopInATerminal(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, testenv.Program("tmux"))
 	w := newWatched(t)
 	server := w.serve(t)
