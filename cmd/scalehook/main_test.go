@@ -22,10 +22,18 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// envRace is the environment variable with the options of the race detector.
+const envRace = "GORACE"
+
 func TestMain(m *testing.M) {
 	// Most tests wait for programs that they started, so that more of them than there
 	// are processors go on at a time. Those that are timed run before, alone.
 	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	// The race detector has a program sleep for a second before it ends, and the tests
+	// run hundreds.
+	if err := os.Setenv(envRace, strings.TrimSpace(os.Getenv(envRace)+" atexit_sleep_ms=0")); err != nil {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"scalehook": func() {
@@ -52,6 +60,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("ADDRESS", address)
 			env.Setenv("SCALEHOOK_URL", "http://"+address)
 			env.Setenv("TZ", "UTC")
+			env.Setenv(envRace, os.Getenv(envRace))
 			return l.Close()
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
