@@ -487,7 +487,7 @@ func TestPackagesAreInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		if got := b.schema(t, copies[0]); got != old {
 			t.Errorf("the copy has schema %d, want that of the store before, %d", got, old)
 		}
-		if out := b.Run(t, "scalehook", "restore", "--storage.path", "/tmp/restored", copies[0]); !strings.Contains(out, "3 groups") {
+		if out := b.Run(t, "scalehook", "restore", "--storage.path", "/tmp/restored", copies[0]); !strings.Contains(out, "groups: 3") {
 			t.Errorf("the copy is not one of the store: %s", out)
 		}
 		if got := b.Read(t, "/etc/scalehook/scalehook.yml"); got != ownConfig {
