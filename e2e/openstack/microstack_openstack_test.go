@@ -307,3 +307,78 @@ func TestMicroStacksPage(t *testing.T) {
 		t.Errorf("the host (-before +after):\n%s", diff)
 	}
 }
+
+// TestProvisioningsPage does what docs/provisioning.md says, on the example that
+// scalehook prints.
+func TestProvisioningsPage(t *testing.T) {
+	m := startMicroStack(t, "provisioning")
+	m.Write(t, "/root/.config/openstack/clouds.yaml", fmt.Sprintf(`clouds:
+  microstack:
+    cacert: %[1]s/ssl/certs/cacert.pem
+    region_name: %[2]s
+    identity_api_version: 3
+    auth: {auth_url: "https://%[3]s:5000/v3", username: %[4]s, password: %[5]s, project_name: %[4]s, user_domain_name: Default, project_domain_name: Default}
+`, snap, lab.Region, onBridge, m.name, lab.Password), 0o600)
+	m.run("../../docs/provisioning.md", doc.Runner{})
+	made := strings.Join(m.left(), ", ")
+	for _, want := range []string{"server test-vm", "network lab-net", "security group sg-secure", "image test-vm-"} {
+		if !strings.Contains(made, want) {
+			t.Errorf("%s is not there: %s", want, made)
+		}
+	}
+	t.Log(m.Run(t, "scalehook", "provision", "/root/microstack/provision.yml", "--destroy"))
+}
+
+// TestMigratingFromScriptsOnMicroStack does what docs/migration/microstack-autoscaling.md
+// says where the walk-through was done by hand before.
+func TestMigratingFromScriptsOnMicroStack(t *testing.T) {
+	m := startMicroStack(t, "migration")
+	m.openstack(`network create lab-net
+subnet create lab-net-subnet --network lab-net --subnet-range 192.168.100.0/24 --gateway 192.168.100.1 --dns-nameserver 8.8.8.8 --dns-nameserver 1.1.1.1
+router create lab-router
+router set lab-router --external-gateway ` + lab.External + `
+router add subnet lab-router lab-net-subnet
+security group create sg-secure
+security group rule create --protocol tcp --dst-port 22 --remote-ip ` + onBridge + `/32 sg-secure
+security group rule create --protocol icmp sg-secure
+keypair create --public-key /root/.ssh/lab-key.pub lab-key
+server create --flavor m1.tiny --image ` + lab.Image + ` --network lab-net --security-group sg-secure --key-name lab-key vm-test --wait
+floating ip create ` + lab.External)
+	address, err := m.SQL(t.Context(), fmt.Sprintf("select floating_ip_address from neutron.floatingips where project_id = '%s'", m.id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.openstack("server add floating ip vm-test " + address)
+	before := m.left()
+	m.run("../../docs/migration/microstack-autoscaling.md", doc.Runner{})
+	if diff := cmp.Diff(before, m.left()); diff != "" {
+		t.Errorf("what was there is not found (-before +after):\n%s", diff)
+	}
+	t.Log(m.Run(t, "scalehook", "provision", "/root/microstack/provision.yml", "--destroy"))
+	if diff := cmp.Diff(before, m.left()); diff != "" {
+		t.Errorf("what was not provisioned is not left (-before +after):\n%s", diff)
+	}
+	m.openstack(`server delete --wait vm-test
+floating ip delete ` + address + `
+router remove subnet lab-router lab-net-subnet
+router delete lab-router
+network delete lab-net
+security group delete sg-secure
+keypair delete lab-key`)
+}
+
+// openstack runs commands of the real client in the box, as by hand on MicroStack.
+func (m *microstack) openstack(commands string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 2*limit)
+	defer cancel()
+	out, err := m.Command(ctx, "bash", "-c", `set -ea
+. `+snap+`/microstack.rc
+OS_CACERT=`+snap+`/ssl/certs/cacert.pem
+mkdir -p /root/.ssh
+if [ ! -e /root/.ssh/lab-key ]; then ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/lab-key; fi
+openstack <<<"$0"`, commands).CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", commands, err, out)
+	}
+}

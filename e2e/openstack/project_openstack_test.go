@@ -155,7 +155,8 @@ union all select concat('network ', name) from neutron.networks where project_id
 union all select concat('router ', name) from neutron.routers where project_id = '%[1]s'
 union all select concat('security group ', name) from neutron.securitygroups where project_id = '%[1]s' and name <> 'default'
 union all select concat('image ', name) from glance.images where deleted = 0 and owner = '%[1]s'
-union all select concat('key pair ', name) from nova_api.key_pairs where user_id = '%[2]s'`, p.id, p.user))
+union all select concat('key pair ', name) from nova_api.key_pairs where user_id = '%[2]s'
+order by 1`, p.id, p.user))
 	if err != nil {
 		p.t.Fatal(err)
 	}
