@@ -11,7 +11,7 @@ import (
 	"github.com/scalehook/scalehook/internal/testenv"
 )
 
-// blocks returns the indented blocks of a section of the documentation.
+// blocks returns the fenced blocks of a section of the documentation.
 func blocks(t *testing.T, section string) []string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "balancers", "haproxy.md"))
@@ -24,18 +24,15 @@ func blocks(t *testing.T, section string) []string {
 	}
 	text, _, _ = strings.Cut(text, "\n## ")
 	var out []string
-	inside := false
+	fenced := false
 	for line := range strings.Lines(text) {
-		code, indented := strings.CutPrefix(line, "    ")
-		switch {
-		case indented && !inside:
-			out, inside = append(out, code), true
-		case indented:
-			out[len(out)-1] += code
-		case inside && strings.TrimSpace(line) == "":
-			out[len(out)-1] += "\n"
-		default:
-			inside = false
+		switch fence := strings.HasPrefix(line, "```"); {
+		case fence && !fenced:
+			out, fenced = append(out, ""), true
+		case fence:
+			fenced = false
+		case fenced:
+			out[len(out)-1] += line
 		}
 	}
 	return out
