@@ -58,8 +58,8 @@ type Options struct {
 	LeaseTime time.Duration
 	// GuestNice is the niceness of the VMs. Zero is an ordinary program's.
 	GuestNice int
-	// ControlNice is the niceness of libvirtd and of every program started in
-	// the lab. Zero: -10. It lets the control chain work while VMs use all CPUs.
+	// ControlNice is added to the niceness of libvirtd and of every program started
+	// in the lab. Zero: -10. It lets the control chain work while VMs use all CPUs.
 	ControlNice int
 	// KeepDir leaves the lab's folder, with all logs, behind after Close.
 	KeepDir bool
