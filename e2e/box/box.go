@@ -30,9 +30,9 @@ type Box struct {
 
 // Its first process collects what ended. systemd is there for those who look by its
 // folder alone; systemctl is the test's, in its very place, since apt has maintainer
-// scripts look nowhere else, and the true one is systemctl.systemd. sudo runs what it is given, since everybody in here is root. Nobody
-// is there to answer apt and dpkg: they go on, and keep what was edited. dpkg does not
-// wait for the disk.
+// scripts look nowhere else, and the true one is systemctl.systemd. sudo runs what it
+// is given, since everybody in here is root. Nobody is there to answer apt and dpkg:
+// they go on, and keep what was edited. dpkg does not wait for the disk.
 const script = `set -e
 top=$1
 shift
