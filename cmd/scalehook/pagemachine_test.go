@@ -114,14 +114,7 @@ func (m *pageMachine) serve() {
 // machine's folder, and nobody needs to be root there.
 func (m *pageMachine) run(page string) {
 	m.t.Helper()
-	text, err := os.ReadFile("../../" + page)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	blocks, err := doc.Blocks(string(text))
-	if err != nil {
-		m.t.Fatalf("%s: %v", page, err)
-	}
+	blocks := doc.Read(m.t, "../../"+page)
 	ran := 0
 	for k := range blocks {
 		blocks[k].Text = strings.NewReplacer("sudo ", "", " /etc/", " "+m.dir+"/etc/", "=/etc/", "="+m.dir+"/etc/", " /var/", " "+m.dir+"/var/",

@@ -79,13 +79,9 @@ exec bash
 // asItsPageSays runs the commands of the page.
 func (h *host) asItsPageSays(t *testing.T) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/exporter.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := doc.Blocks(string(text))
-	if err != nil || len(blocks) < 2 {
-		t.Fatalf("%d blocks of commands: %v", len(blocks), err)
+	blocks := doc.Read(t, "../../docs/exporter.md")
+	if len(blocks) < 2 {
+		t.Fatalf("%d blocks of commands", len(blocks))
 	}
 	shell := h.Command(t.Context(), "unshare", "--mount", "--propagation=private", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-ec", asTheMachines, "sh", h.Path("run"))
 	shell.Dir = t.TempDir()
